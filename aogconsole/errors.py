@@ -1,0 +1,69 @@
+"""One tree of errors, grouped by what the operator can do about each; the docstring says what that is.
+
+The message of an error is one clear sentence; `hint` says what to do. The command line prints both and
+exits with `exit_code` (contract: design section 5).
+"""
+
+from __future__ import annotations
+
+
+class AogError(Exception):
+    """Anything aogconsole can explain. Subclasses say whose turn it is."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(AogError):
+    """The words of the command are wrong, or name something that is not there: correct the command."""
+
+    exit_code = 2
+
+
+class InvalidId(UsageError, ValueError):
+    """A text is not the identifier it should be: correct it."""
+
+
+class ConfigError(AogError):
+    """The configuration, or a file it names, is wrong: correct it."""
+
+    exit_code = 3
+
+
+class OutsideError(AogError):
+    """Something outside is unavailable: what was asked is *unknown*, not failed. Try again later."""
+
+    exit_code = 4
+
+
+class ArchiveError(OutsideError):
+    """The ALMA archive could not be asked."""
+
+
+class StagingError(OutsideError):
+    """The staging host could not be asked, or answered what we do not understand."""
+
+
+class HostKeyUnknown(StagingError):
+    """The staging host's key is not in known_hosts: the administrator adds it after comparing it."""
+
+
+class HostKeyChanged(StagingError):
+    """The staging host shows another key than known_hosts has: somebody may be listening. Never accept."""
+
+
+class MailError(OutsideError):
+    """The mailbox or the mail server could not be used."""
+
+
+class StorageError(OutsideError):
+    """The journal or a file beside it could not be written: disk full, read-only, damaged."""
+
+
+class Conflict(AogError):
+    """The thing is not in the state the action needs, or somebody else acted first: look again."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Requests, pure: mail to request, facts to verdict, letters."""

@@ -1,0 +1,1 @@
+"""Staging: the remote program, detached runs, and what stagecalms says."""

@@ -1,0 +1,1 @@
+"""The outside world, async, each server behind a small Protocol in `ports`."""

@@ -1,0 +1,1 @@
+"""Textual widgets: what is seen. They get values and post messages; no I/O."""
