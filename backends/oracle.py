@@ -1,0 +1,243 @@
+"""The ALMA archive over Oracle Net: one connection and one statement per question.
+
+What python-oracledb (thin, async) does on a line that has gone silent was measured: a cancelled call never
+returns, a pool stays wedged, a call's own time-out fires at twice its value. Hence no pool, a time-out around the
+log-in, a guard around each call that ends in `terminate`, and no connection that lives on after an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import oracledb
+
+from aogconsole.errors import AogError, ArchiveError, ConfigError
+from aogconsole.ids import AccountId, MousUid, ProjectCode
+from aogconsole.text import clean
+from backends.ports import ArchiveAnswer, ArchiveRow
+
+_GRACE: Final = 0.5
+"""Seconds that a live but slow server gets to confirm that it stopped the statement."""
+_ROWS: Final = 1000
+"""Rows that come with the answer to the statement itself; more need another round trip each thousand."""
+_NOBODY: Final = {"mous": "uid://A001/X0/X0", "account": "-", "project": None}
+"""A question without an answer: it tries the log-in, the grants and the columns."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OracleSettings:
+    """Where the archive is ([archive] of the configuration)."""
+
+    dsn: str
+    """Easy Connect (`host:1521/SERVICE`), a connect descriptor, or an alias of tnsnames.ora."""
+    user: str
+    password: str = field(repr=False)
+    timeout: float = 10.0
+    """Seconds: for the log-in, and for the statement."""
+    queries: Path | None = None
+    """Folder whose .sql files replace ours by name."""
+
+
+class OracleArchive:
+    """`ports.Archive` on Oracle. Raises ConfigError for a DSN or a folder of queries that cannot be read."""
+
+    def __init__(self, settings: OracleSettings) -> None:
+        self._settings = settings
+        self._hosts = _hosts(settings.dsn)
+        self._statement = _statement("entitlement", settings.queries)
+        self._version = hashlib.sha256(self._statement.encode()).hexdigest()[:12]
+
+    async def ask(self, mous: MousUid, account: AccountId, project: ProjectCode | None) -> ArchiveAnswer:
+        """All facts that the entitlement decision needs. Raises ArchiveError, after twice the time-out at most."""
+        started = time.monotonic()
+        async with self._connection() as connection:
+            binds = {"mous": mous.database, "account": account.value, "project": project.value if project else None}
+            rows = await self._bounded(connection, _fetch(connection, self._statement, binds), self._patience)
+        return ArchiveAnswer(rows, self._version, round((time.monotonic() - started) * 1000))
+
+    async def ping(self) -> str:
+        """Log in and try the statement with a MOUS that cannot be; returns the server's version, `19.3.0.0.0`."""
+        async with self._connection() as connection:
+            await self._bounded(connection, _fetch(connection, self._statement, _NOBODY), self._patience)
+            return connection.version
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[oracledb.AsyncConnection]:
+        """A connection for one statement. Closed politely after success only, and never waited for long."""
+        try:
+            connection = await self._connect()
+            try:
+                yield connection
+                with suppress(oracledb.Error, ArchiveError):
+                    await self._bounded(connection, connection.close(), min(1.0, self._settings.timeout))
+            finally:
+                connection.terminate()
+        except oracledb.Error as error:
+            raise self._explained(error) from error
+
+    async def _connect(self) -> oracledb.AsyncConnection:
+        timeout = self._settings.timeout
+        try:
+            async with asyncio.timeout(timeout):
+                # the driver looks names up on the event loop; a slow name server must be met elsewhere first
+                for host in self._hosts:
+                    await asyncio.get_running_loop().getaddrinfo(host, None)
+                connection: oracledb.AsyncConnection = await oracledb.connect_async(
+                    user=self._settings.user,
+                    password=self._settings.password,
+                    dsn=self._settings.dsn,
+                    program="aogconsole",
+                    tcp_connect_timeout=timeout,
+                )
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError as error:
+            raise ArchiveError(
+                f"The archive's host {self._host} cannot be found: {clean(str(error.strerror or error))}.",
+                "check [archive] dsn, and the name server",
+            ) from error
+        connection.call_timeout = max(1, round(timeout * 1000))
+        return connection
+
+    async def _bounded(self, connection: oracledb.AsyncConnection, call: Coroutine[Any, Any, T], seconds: float) -> T:
+        """The call's result, or ArchiveError: a call that is late is freed by cutting the line, by nothing else."""
+        task = asyncio.ensure_future(call)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+            if task.done():
+                return task.result()
+            raise self._silent()
+        finally:
+            if not task.done():
+                connection.terminate()
+                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    @property
+    def _patience(self) -> float:
+        return self._settings.timeout + _GRACE
+
+    @property
+    def _host(self) -> str:
+        return clean(", ".join(self._hosts))
+
+    def _silent(self) -> ArchiveError:
+        return ArchiveError(
+            f"The archive at {self._host} did not answer within {self._settings.timeout:g} s.",
+            "try again later; if it stays so, ask the archive's administrator, or raise [archive] timeout",
+        )
+
+    def _explained(self, error: oracledb.Error) -> AogError:
+        code, text = _code(error)
+        if code in _TIMED_OUT:
+            return self._silent()
+        if code in _CODES:
+            sentence, hint = _CODES[code]
+            return ArchiveError(f"{sentence.format(user=clean(self._settings.user), host=self._host)} ({code}).", hint)
+        return ArchiveError(f"The archive could not be asked: {text}", "ask the archive's administrator what it means")
+
+
+async def _fetch(
+    connection: oracledb.AsyncConnection, statement: str, binds: Mapping[str, str | None]
+) -> tuple[ArchiveRow, ...]:
+    with connection.cursor() as cursor:
+        cursor.arraysize = _ROWS
+        cursor.prefetchrows = _ROWS + 1
+        await cursor.execute(statement, dict(binds))
+        columns = [column.name.lower() for column in cursor.description or ()]
+        if "fact" not in columns:
+            raise ArchiveError(
+                "The site's entitlement.sql returns no column FACT.",
+                "compare it with the one supplied, column by column",
+            )
+        rows = [dict(zip(columns, row, strict=True)) for row in await cursor.fetchall()]
+    return tuple(ArchiveRow(str(row.pop("fact")), row) for row in rows)
+
+
+def _hosts(dsn: str) -> tuple[str, ...]:
+    """The hosts that a DSN names. Raises ConfigError; a DSN that may hold a password is not repeated."""
+    hint = "write [archive] dsn as host:1521/SERVICE; user and password are settings of their own"
+    if "@" in dsn:
+        raise ConfigError("[archive] dsn holds more than an address.", hint)
+    try:
+        params = oracledb.ConnectParams()
+        params.parse_connect_string(dsn)
+    except oracledb.Error as error:
+        raise ConfigError(f"[archive] dsn '{clean(dsn)}' cannot be read: {_code(error)[1]}.", hint) from error
+    hosts = params.host if isinstance(params.host, list) else [params.host]
+    if not all(hosts):
+        raise ConfigError(f"[archive] dsn '{clean(dsn)}' names no host.", hint)
+    return tuple(hosts)
+
+
+def _statement(name: str, queries: Path | None) -> str:
+    """The text of a statement, the site's own when there is one. Raises ConfigError."""
+    ours = resources.files("backends").joinpath("sql", "oracle", f"{name}.sql")
+    try:
+        if queries is None:
+            return ours.read_text(encoding="utf-8")
+        theirs = queries / f"{name}.sql"
+        if not queries.is_dir():
+            raise ConfigError(f"[archive] queries: there is no folder {clean(str(queries))}.", "correct or remove it")
+        # Oracle takes a closing semicolon for an error
+        return theirs.read_text(encoding="utf-8").rstrip().rstrip(";") if theirs.exists() else ours.read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"[archive] queries: {name}.sql cannot be read: {clean(str(error))}.", "make it readable, in UTF-8"
+        ) from error
+
+
+def _code(error: oracledb.Error) -> tuple[str, str]:
+    """An error's code (`ORA-00942`) and its first line, clean."""
+    issue = error.args[0]
+    return issue.full_code, clean(str(issue.message).strip().split("\n", 1)[0])
+
+
+_TIMED_OUT: Final = frozenset({"DPY-4024", "ORA-01013", "ORA-12170"})
+
+_GRANTS = "ask the archive's administrator for the grants that the site's page lists"
+_PASSWORD = "correct [archive] user and password before the account gets locked by further tries"  # noqa: S105
+_LATER = "try again later; if it stays so, ask the archive's administrator"
+_SERVICE = "correct the service name in [archive] dsn"
+
+_CODES: Final[Mapping[str, tuple[str, str]]] = {
+    "ORA-01017": ("The archive refuses the user or password of {user}", _PASSWORD),
+    "ORA-01005": ("The archive refuses an empty password for {user}", _PASSWORD),
+    "ORA-28000": ("The archive account {user} is locked", "ask the archive's administrator to unlock it"),
+    "ORA-28001": ("The password of the archive account {user} has expired", "ask the archive's administrator for one"),
+    "ORA-01045": ("The archive account {user} may not log in", _GRANTS),
+    "ORA-00942": ("The archive account {user} does not see one of the tables or views", _GRANTS),
+    "ORA-01031": ("The archive account {user} may not read one of the tables or views", _GRANTS),
+    "ORA-00904": (
+        "A table of the archive lacks a column that the entitlement statement reads",
+        "put an entitlement.sql for this archive into the folder [archive] queries",
+    ),
+    "ORA-12514": ("The archive at {host} does not know the service", _SERVICE),
+    "DPY-6001": ("The archive at {host} does not know the service", _SERVICE),
+    "DPY-6003": ("The archive at {host} does not know the SID", _SERVICE),
+    "DPY-6000": ("The archive's listener at {host} refuses the connection", _LATER),
+    "DPY-6005": ("The archive at {host} cannot be reached", "check [archive] dsn, the network and the firewall"),
+    "DPY-4011": ("The archive at {host} closed the connection", _LATER),
+    "ORA-03113": ("The archive at {host} closed the connection", _LATER),
+    "ORA-01033": ("The archive is starting or stopping", _LATER),
+    "ORA-01034": ("The archive's database is down", _LATER),
+    "DPY-3001": (
+        "The archive at {host} asks for native network encryption, which this client does not speak",
+        "ask the archive's administrator for a TLS listener (dsn tcps://host:2484/SERVICE), "
+        "or for SQLNET.ENCRYPTION_SERVER and CRYPTO_CHECKSUM_SERVER not to be REQUIRED",
+    ),
+    "DPY-3010": ("The archive at {host} is older than Oracle 12.1, which this client does not speak", _LATER),
+    "DPY-3015": (
+        "The password of {user} is stored in a form that this client does not speak",
+        "ask the archive's administrator to set it again with a 12C verifier",
+    ),
+}
