@@ -222,21 +222,18 @@ async def _envelope(client: SMTP, mail: OutgoingMail) -> dict[str, str] | Deferr
     try:
         await client.mail(mail.sender, options=size)
     except SMTPResponseException as error:
-        return _definite(error.code, f"{mail.sender}, the sender, is refused: {_words(error)}")
+        return _definite(error.code, f"a letter from {mail.sender} is refused: {_words(error)}")
     refused: dict[str, str] = {}
     for address in mail.recipients:
         try:
             await client.rcpt(address)
         except SMTPRecipientRefused as error:
-            match error.code // 100:
-                case 2:
-                    continue
-                case 5:
-                    refused[address] = _words(error)
-                case _:
-                    with suppress(SMTPException, OSError):
-                        await client.rset()
-                    return Deferred(f"{address}: {_words(error)}")
+            if error.code // 100 == 5:
+                refused[address] = _words(error)
+                continue
+            with suppress(SMTPException, OSError):
+                await client.rset()
+            return Deferred(f"{address}: {_words(error)}")
     if len(refused) < len(mail.recipients):
         return refused
     return Refused("; ".join(f"{address}: {words}" for address, words in refused.items()))

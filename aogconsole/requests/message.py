@@ -25,7 +25,7 @@ HISTORY_HEADER = "X-AOGConsole-History"
 """Carries the head of the journal's history at the sending, so that a shortened history shows."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_HISTORY = re.compile(r"[0-9]{1,18} [0-9a-f]{1,64}", re.ASCII)
+_HISTORY = re.compile(r"[0-9]{1,18}(?: [0-9a-f]{1,64})?", re.ASCII)
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 _LONGEST_LINE = 998
 
@@ -51,7 +51,7 @@ def new_message_id(token: str, address: str) -> str:
 def finish(draft: Draft, message_id: str, sent_at: datetime, history_head: str, rules: LetterRules) -> Letter:
     """The letter as it goes out; the same arguments give the same bytes.
 
-    `history_head` is `SEQ HASH`. Raises InvalidId for an unusable address, Message-ID or history head, UsageError
+    `history_head` is `SEQ HASH`, or `0` while there is none. Raises InvalidId for an unusable address, Message-ID or history head, UsageError
     when the finished letter would not be exactly the one meant.
     """
     answered = [known for known in (draft.in_reply_to, *draft.references) if known is not None]
@@ -95,7 +95,8 @@ def _mime(draft: Draft, message_id: str) -> EmailMessage:
     mime.set_content(body, cte="7bit" if plain else None)
     if draft.attachment is not None:
         mime.add_attachment(draft.attachment, "application", "octet-stream", filename="terminal.log")
-        mime.set_boundary("=_aog_" + sha256(message_id.encode("ascii")).hexdigest()[:32])
+        # no body can hold the hash of itself, so none can end its part
+        mime.set_boundary("=_aog_" + sha256(f"{message_id} {body}".encode()).hexdigest()[:32])
     return mime
 
 
@@ -105,7 +106,7 @@ def _verify(data: bytes, names: list[str], recipients: tuple[str, ...], subject:
     found = BytesParser(policy=policy.compat32).parsebytes(head + b"\r\n\r\n", headersonly=True)
     listed = [address for _, address in getaddresses([*found.get_all("To", []), *found.get_all("Cc", [])])]
     whole = data.isascii() and not _BARE.search(data) and max(map(len, data.split(b"\r\n"))) <= _LONGEST_LINE
-    same = found.keys() == names and listed == list(recipients) and not found.defects
+    same = found.keys() == names and listed == list(recipients)
     if not (whole and same and recipients and str(make_header(decode_header(found["Subject"]))) == subject):
         raise UsageError(
             "the letter cannot be written so that it says exactly what was meant", "edit it, and try again"

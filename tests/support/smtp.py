@@ -126,17 +126,31 @@ class _Session(SMTP):
 
 @contextmanager
 def smtp_server(
-    script: Mapping[str, str] | None = None, *, tls: ssl.SSLContext | None = None, login: bool = False
+    script: Mapping[str, str] | None = None,
+    *,
+    starttls: ssl.SSLContext | None = None,
+    implicit: ssl.SSLContext | None = None,
+    login: bool = False,
+    limit: int = 1 << 25,
 ) -> Iterator[SmtpServer]:
-    """Run a server on a free port of 127.0.0.1; with `tls` it wants STARTTLS, with `login` USER and PASSWORD."""
+    """Run a server on a free port of 127.0.0.1; `starttls` and `login` (USER, PASSWORD) are then demanded.
+
+    `limit` is the largest letter it takes, in bytes.
+    """
     server = SmtpServer()
-    options: dict[str, Any] = {"tls_context": tls, "require_starttls": tls is not None}
+    options: dict[str, Any] = {
+        "tls_context": starttls,
+        "require_starttls": starttls is not None,
+        "data_size_limit": limit,
+    }
     if login:
         options |= {"authenticator": _authenticate, "auth_required": True, "auth_require_tls": False}
     loop = asyncio.new_event_loop()
 
     async def listen() -> asyncio.Server:
-        return await loop.create_server(lambda: _Session(script or {}, server, loop=loop, **options), server.host, 0)
+        return await loop.create_server(
+            lambda: _Session(script or {}, server, loop=loop, **options), server.host, 0, ssl=implicit
+        )
 
     thread = threading.Thread(target=loop.run_forever, name="smtp server", daemon=True)
     thread.start()
@@ -145,14 +159,14 @@ def smtp_server(
     try:
         yield server
     finally:
-        listening.close()
-        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_end(listening), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
 
 
-async def _end_tasks() -> None:
+async def _end(listening: asyncio.Server) -> None:
+    listening.close()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -166,17 +180,17 @@ def _authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, 
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority's certificate (PEM), and a server's context with a certificate it signed for 127.0.0.1."""
+    """An authority's certificate (PEM), and a server's context with a certificate it signed for one host."""
 
     ca: Path
     context: ssl.SSLContext
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Make a certificate authority and a server certificate in the folder."""
+def make_certificates(folder: Path, host: str = "127.0.0.1") -> Certificates:
+    """Make a certificate authority, and a server certificate for the host (an IP address), in the folder."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca = _sign("test authority", ca_key, "test authority", ca_key, authority=True)
-    certificate = _sign("mail.test", key, "test authority", ca_key, authority=False)
+    ca = _sign("test authority", ca_key, ca_key, None)
+    certificate = _sign("mail.test", key, ca_key, host)
     pem = serialization.Encoding.PEM
     (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
     plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -187,22 +201,23 @@ def make_certificates(folder: Path) -> Certificates:
 
 
 def _sign(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, authority: bool
+    name: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey, host: str | None
 ) -> x509.Certificate:
     now = datetime.now(UTC)
-    hosts = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-    return (
+    draft = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-        .sign(issuer_key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
     )
+    if host is not None:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])
+        draft = draft.add_extension(names, critical=False)
+    return draft.sign(issuer_key, hashes.SHA256())
 
 
 @pytest.fixture(scope="session")
