@@ -5,7 +5,7 @@
 # staged, keep DIR [off]. Answers are lines "key value" below "aogremote 1"; the answer of log is the log itself.
 # Exit status: 0 answered, 1 could not (one sentence on standard error), 2 the words are not ours.
 #
-# ROOT/TOKEN/ is one run: lock (held by its wrapper), pid (pid, start time, boot id, slot), log, exit, stopped.
+# ROOT/TOKEN/ is one run: wrapper, lock (held by it), pid (pid, start time, boot id, slot), log, exit, stopped.
 # ROOT/slot.N is locked while run N, or any process it left behind, lives. ROOT/lock serialises counting and starting.
 
 operator=''
@@ -285,7 +285,7 @@ count() {
 # A run's own process, leader of its session and group. Its arguments: folder, slot, umask, command and words.
 # The pid is on the disk before the command runs: without it the run was never started, with it never again.
 # TERM is caught, not ignored, so that the command gets it and the exit status is still recorded.
-wrapper() {
+write_wrapper() {
     cat <<'WRAPPER'
 set -u
 dir=$1 slot=$2 mask=$3
@@ -345,7 +345,7 @@ answer_start() {
 }
 
 leave_nothing() {
-    rm -f "$dir/lock" "$dir/log" "$dir/pid.tmp"
+    rm -f "$dir/lock" "$dir/log" "$dir/wrapper" "$dir/pid.tmp"
     rmdir "$dir" 2>/dev/null
 }
 
@@ -371,9 +371,10 @@ do_start() {
         leave_nothing 2>/dev/null
         answer_start busy
     fi
-    mkdir -p "$dir" 2>/dev/null && writable "$dir/log" && writable "$dir/lock" || die "the run folder $dir cannot be written"
+    mkdir -p "$dir" 2>/dev/null && writable "$dir/log" && writable "$dir/lock" || die "the folder $dir cannot be written"
     exec 8>>"$dir/lock"
     flock -w 2 8 || answer_start already
+    write_wrapper 2>/dev/null >"$dir/wrapper" || die "the folder $dir cannot be written: is its disk full?"
     (
         cd "$HOME" || exit 1
         if [ -n "$locale" ]; then LC_ALL=$locale; else unset LC_ALL; fi
@@ -381,7 +382,7 @@ do_start() {
         PATH=$login_path
         AOG_TOKEN=$token AOG_SLOT_FD=7
         export PATH AOG_TOKEN AOG_SLOT_FD
-        exec setsid -f sh -c "$(wrapper)" aogrun "$dir" "$slot" "$mask" "$program" "$2" "$3" "$4"
+        exec setsid -f sh "$dir/wrapper" "$dir" "$slot" "$mask" "$program" "$2" "$3" "$4"
     ) </dev/null >/dev/null 2>&1 9>&-
     exec 7>&- 8>&-
     tries=0
@@ -464,29 +465,22 @@ do_list() {
     done
 }
 
-# Ends with 0 when the run is over and its log told whole; with 1 when the connection's sshd is gone, which tail
-# would not notice without output.
+# Ends when the run has and its log is told whole. When nobody reads any more GNU tail (since 8.28) ends by itself.
 do_log() {
     token=$1
     judge
     [ "$run_state" != absent ] || die "there is no run $token"
     size=$(wc -c 2>/dev/null <"$dir/log") || die "the run $token has no log yet"
     [ "$2" -le "$size" ] || die "the log of run $token has only $size bytes"
-    process "$PPID"
-    above=$parent
     watch_run </dev/null >/dev/null 2>&1 &
     watcher=$!
-    if tail -c "+$(($2 + 1))" -f -s 0.2 --pid="$watcher" "$dir/log" </dev/null; then
-        wait "$watcher"
-        exit
-    fi
+    tail -c "+$(($2 + 1))" -f -s 0.2 --pid="$watcher" "$dir/log" </dev/null && exit 0
     kill "$watcher" 2>/dev/null
     die 'the log could not be sent'
 }
 
 watch_run() {
     while ! [ -e "$dir/exit" ] && { [ "$run_state" = starting ] || run_lives; }; do
-        process "$$" && [ "$parent" = "$PPID" ] && process "$PPID" && [ "$parent" = "$above" ] || exit 1
         sleep 0.2
         if [ "$run_state" = starting ]; then judge; fi
     done
