@@ -1,0 +1,303 @@
+"""Reading the configuration: flags over environment over TOML over defaults, and where each value came from.
+
+Contract: design section 6. An unknown key is an error that names it and the nearest known one; a wrong type
+names what it should be. Secrets are references (`file:`, `env:`, `credential:`) and are read when used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aogconsole.errors import ConfigError
+from aogconsole.settings import Settings
+from aogconsole.text import clean
+
+ENVIRONMENT = "AOGCONSOLE_"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting of the contract: `section.name`."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    doc: str
+    path: bool
+    secret: bool
+    least: float | None
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value, and where it came from: `default`, a file, an environment variable, a flag."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration as read. `folder` is what relative paths are relative to."""
+
+    settings: Settings
+    values: Mapping[str, Value]
+    file: Path | None
+    folder: Path
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        if self.settings.journal.path:
+            return Path(self.settings.journal.path)
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return Path(state) / "aogconsole" / "journal.db"
+
+    def secret(self, key: str) -> str:
+        """The secret a setting refers to; empty when unset. Raises ConfigError."""
+        return reveal(str(self.values[key].value), key, self.folder)
+
+    def need(self, *keys: str) -> None:
+        """Raise ConfigError unless each of these settings has a value."""
+        for key in keys:
+            if self.values[key].value in ("", ()):
+                raise ConfigError(f"{key} is not set", f"set it in {self.file or default_path()}")
+
+
+def default_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the configuration is looked for when no flag says so."""
+    if named := environ.get("AOGCONSOLE_CONFIG"):
+        return Path(named)
+    base = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "aogconsole" / "config.toml"
+
+
+def known_keys() -> Iterator[Key]:
+    """Every setting there is, in the order of the contract."""
+    yield from _keys_of(Settings, "")
+
+
+def _keys_of(cls: type, section: str) -> Iterator[Key]:
+    hints = typing.get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        hint = hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _keys_of(typing.cast("type", hint), f"{section}.{item.name}".lstrip("."))
+        else:
+            meta = item.metadata
+            yield Key(section, item.name, hint, item.default, meta["doc"], meta["path"], meta["secret"], meta["least"])
+
+
+def load(
+    file: Path | None = None, environ: Mapping[str, str] = os.environ, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """Read the configuration. `file` None: the usual place, where it may be missing. Raises ConfigError."""
+    path = file or default_path(environ)
+    known = {str(key): key for key in known_keys()}
+    folder = path.parent.absolute()
+    if path.exists():
+        document, source = _read(path), str(path)
+    elif file is not None or environ.get("AOGCONSOLE_CONFIG"):
+        raise ConfigError(
+            f"there is no configuration file {path}", "make one with `aogconsole config init`, or name another"
+        )
+    else:
+        document, source = {}, ""
+    values = {name: Value(key.default, "default") for name, key in known.items()}
+    for name, raw in _flatten(document, known):
+        values[name] = Value(_convert(known[name], raw, str(path)), source)
+    for variable, raw in environ.items():
+        name = variable.removeprefix(ENVIRONMENT).lower().replace("__", ".")
+        if variable.startswith(ENVIRONMENT) and "__" in variable:
+            _known(name, known, variable)
+            values[name] = Value(
+                _convert(known[name], _from_text(known[name], raw, variable), variable), f"environment {variable}"
+            )
+    for name, raw in (flags or {}).items():
+        values[name] = Value(_convert(known[name], raw, "flag"), "flag")
+    for name, key in known.items():
+        if key.path and values[name].value:
+            values[name] = dataclasses.replace(values[name], value=str(folder / Path(values[name].value).expanduser()))
+    settings = _build(Settings, "", values)
+    _check(settings, path)
+    return Config(settings, values, path if path.exists() else None, folder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", "correct the line it names") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", "make it a readable UTF-8 file") from None
+
+
+def _flatten(document: Mapping[str, Any], known: Mapping[str, Key], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    sections = {key.section for key in known.values()}
+    for name, value in document.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, dict) and full in sections:
+            yield from _flatten(value, known, f"{full}.")
+        else:
+            _known(full, known, "the configuration")
+            yield full, value
+
+
+def _known(name: str, known: Mapping[str, Key], where: str) -> None:
+    if name in known:
+        return
+    choices = [*known, *sorted({key.section for key in known.values()})]
+    near = difflib.get_close_matches(name, choices, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else "`aogconsole config show` lists every key"
+    raise ConfigError(f"{clean(where)} has an unknown key {clean(name)}", hint)
+
+
+def _from_text(key: Key, raw: str, variable: str) -> Any:
+    """An environment variable's text as TOML would have it; lists may also be comma separated."""
+    if key.type in (str,) or typing.get_origin(key.type) is typing.Literal:
+        return raw
+    if typing.get_origin(key.type) is tuple and not raw.lstrip().startswith("["):
+        return [part.strip() for part in raw.split(",") if part.strip()]
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(f"{variable} is '{clean(raw)}', not {_wanted(key)}", "write it as in the TOML file") from None
+
+
+def _wanted(key: Key) -> str:
+    if typing.get_origin(key.type) is typing.Literal:
+        return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(key.type))
+    least = f", at least {key.least:g}" if key.least is not None else ""
+    names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+    return names.get(key.type, "a list of texts") + least
+
+
+def _convert(key: Key, raw: Any, where: str) -> Any:
+    good: Any = None
+    if typing.get_origin(key.type) is typing.Literal:
+        good = raw if raw in typing.get_args(key.type) else None
+    elif typing.get_origin(key.type) is tuple:
+        good = tuple(raw) if isinstance(raw, list | tuple) and all(isinstance(one, str) for one in raw) else None
+    elif key.type is float:
+        good = float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else None
+    elif type(raw) is key.type:
+        good = raw
+    if good is None or (key.least is not None and good < key.least):
+        raise ConfigError(f"{key} in {where} is {clean(repr(raw))}, not {_wanted(key)}", f"{key}: {key.doc}")
+    return good
+
+
+def _build(cls: type, section: str, values: Mapping[str, Value]) -> Any:
+    hints = typing.get_type_hints(cls)
+    made = {}
+    for item in dataclasses.fields(cls):
+        full = f"{section}.{item.name}".lstrip(".")
+        hint = hints[item.name]
+        made[item.name] = (
+            _build(typing.cast("type", hint), full, values) if dataclasses.is_dataclass(hint) else values[full].value
+        )
+    return cls(**made)
+
+
+def _check(settings: Settings, path: Path) -> None:
+    """What no type says."""
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(settings.policy.timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        zone = clean(settings.policy.timezone)
+        raise ConfigError(
+            f"policy.timezone in {path} is '{zone}', which is no time zone", "such as UTC or Europe/Berlin"
+        ) from None
+    if settings.mail.since:
+        try:
+            datetime.date.fromisoformat(settings.mail.since)
+        except ValueError:
+            raise ConfigError(f"mail.since in {path} is not a date", "write it as 2026-11-21") from None
+    for key, url, schemes in (
+        ("mail.inbox", settings.mail.inbox, ("imap://", "imaps://", "maildir:")),
+        ("mail.outgoing", settings.mail.outgoing, ("smtp://", "smtps://", "maildir:")),
+    ):
+        if url and not url.startswith(schemes):
+            raise ConfigError(
+                f"{key} in {path} is neither {', '.join(schemes[:-1])} nor {schemes[-1]}", "see `config init`"
+            )
+
+
+def reveal(reference: str, key: str, folder: Path) -> str:
+    """The secret behind `file:PATH` (0600), `env:NAME` or `credential:NAME` (systemd). Raises ConfigError."""
+    if not reference:
+        return ""
+    kind, _, name = reference.partition(":")
+    match kind:
+        case "env":
+            value = os.environ.get(name)
+            if value is None:
+                raise ConfigError(f"{key} refers to the environment variable {clean(name)}, which is not set", "set it")
+            return value
+        case "file":
+            return _secret_file(folder / Path(name).expanduser(), key)
+        case "credential":
+            store = os.environ.get("CREDENTIALS_DIRECTORY")
+            if not store:
+                raise ConfigError(
+                    f"{key} refers to a systemd credential, but this is no systemd service with credentials",
+                    "use LoadCredential=",
+                )
+            return _secret_file(Path(store) / name, key, systemd=True)
+        case _:
+            raise ConfigError(
+                f"{key} is not a reference to a secret",
+                "write file:PATH, env:NAME or credential:NAME, never the secret itself",
+            )
+
+
+def _secret_file(path: Path, key: str, systemd: bool = False) -> str:
+    try:
+        if not systemd and path.stat().st_mode & 0o077:
+            raise ConfigError(f"{key} is in {path}, which others can read", f"chmod 600 {path}")
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{key} cannot be read from {path}: {clean(str(error))}", "make the file, with mode 600"
+        ) from None
+
+
+def template() -> str:
+    """A configuration file with every key, its default and what it is for."""
+    lines = ["# aogconsole's configuration. Paths are relative to this file's folder.", ""]
+    section = ""
+    for key in known_keys():
+        if key.section != section:
+            section = key.section
+            lines += ["", f"[{section}]"]
+        lines.append(f"# {key.doc}")
+        lines.append(f"#{key.name} = {to_toml(key.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def to_toml(value: Any) -> str:
+    """A setting's value as TOML."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case tuple():
+            return "[" + ", ".join(to_toml(one) for one in value) + "]"
+        case _:
+            return f"{value:g}" if isinstance(value, float) else str(value)

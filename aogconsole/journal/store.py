@@ -1,0 +1,331 @@
+"""The journal's file: opening it safely, transactions, and the one way anything in it changes.
+
+Every change is conditional on the state (and, when given, the version) it was decided on, and leaves its
+history row in the same transaction: of several processes that act on one thing one wins, and the others are
+told who did (reliability F10). Reading needs no more than the standard library, so that verbs start fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import grp
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from aogconsole.errors import ConfigError, Conflict, StorageError, UsageError
+from aogconsole.journal import history
+from aogconsole.journal.history import Actor
+from aogconsole.text import clean
+
+SCHEMA = 1
+NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "fuse.sshfs"}
+)
+"""File systems whose locks cannot be relied on."""
+
+
+@functools.cache
+def statement(name: str) -> str:
+    """The text of `sql/NAME.sql`."""
+    return resources.files("aogconsole.journal").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def encode(value: Any) -> str:
+    """JSON as the journal holds it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+class Journal:
+    """One connection to the journal, for one thread. Open it with `Journal.open`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, syslog: str, *, read_only: bool) -> None:
+        self.connection = connection
+        self.path = path
+        self.read_only = read_only
+        self._syslog = syslog
+        self._head: tuple[int, str] | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False, group: str = "", syslog: str = "") -> Journal:
+        """Open the journal; made when it is not there, unless `read_only`. Raises ConfigError, StorageError."""
+        with storage(path):
+            refuse_network(path)
+            if read_only:
+                if not path.exists():
+                    raise ConfigError(
+                        f"there is no journal {path}", "`aogconsole serve` or `ingest` makes it; is journal.path right?"
+                    )
+                connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+            else:
+                _prepare(path, group)
+                connection = _connect(path.absolute().as_uri())
+            _version(connection, path, read_only=read_only)
+            return cls(connection, path, syslog, read_only=read_only)
+
+    @classmethod
+    def empty(cls, path: Path) -> Journal:
+        """A journal with nothing in it, in memory, for looking at before the first mail."""
+        connection = _connect("file::memory:")
+        _version(connection, path, read_only=False)
+        return cls(connection, path, "", read_only=True)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the runs' terminal logs, beside the journal."""
+        return self.path.parent / "runs"
+
+    @functools.cached_property
+    def id(self) -> str:
+        """This journal's own id: 32 hex digits."""
+        return self.meta("journal_id")
+
+    def meta(self, key: str, default: str = "") -> str:
+        """A value of the journal itself, such as `paused`."""
+        row = self.one("select value from meta where key = ?", key)
+        return str(row["value"]) if row else default
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Set such a value; inside a transaction."""
+        self.connection.execute(
+            "insert into meta values (?, ?) on conflict do update set value = excluded.value", (key, value)
+        )
+
+    def data_version(self) -> int:
+        """Changes whenever another connection has changed the journal. Cheap: ask often."""
+        return int(self.connection.execute("pragma data_version").fetchone()[0])
+
+    def all(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        with storage(self.path):
+            return self.connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
+        """The first row of a query, or None."""
+        with storage(self.path):
+            row: sqlite3.Row | None = self.connection.execute(sql, parameters).fetchone()
+            return row
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, alone: other writers wait. Inside another transaction it joins that one."""
+        if self.read_only:
+            raise UsageError("the console is read-only: nothing may be changed", "leave out --read-only")
+        if self.connection.in_transaction:
+            yield
+            return
+        with storage(self.path):
+            self.connection.execute("begin immediate")
+            try:
+                yield
+                self.connection.execute("commit")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("rollback")
+                self._head = None
+                raise
+        if self._head:
+            history.announce(self._syslog, *self._head)
+            self._head = None
+
+    def new_id(self, kind: str) -> int:
+        """The next id; one sequence for all kinds, so an id of one kind is never one of another."""
+        row = self.connection.execute("insert into entity (kind) values (?) returning id", (kind,)).fetchone()
+        return int(row[0])
+
+    def insert(self, table: str, values: Mapping[str, Any]) -> None:
+        """Insert one row; inside a transaction."""
+        names = ", ".join(values)
+        marks = ", ".join("?" * len(values))
+        self.connection.execute(f"insert into {table} ({names}) values ({marks})", tuple(values.values()))
+
+    def record(
+        self,
+        actor: Actor,
+        verb: str,
+        kind: str,
+        entity: int | None,
+        *,
+        origin: str | None = None,
+        target: str | None = None,
+        why: str = "",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a history row; inside a transaction."""
+        self._head = history.append(self.connection, actor, verb, kind, entity, origin, target, why, encode(data or {}))
+
+    def fetch(self, kind: str, ident: int) -> sqlite3.Row:
+        """One request, run, letter or mail by id. Raises UsageError, saying what the id is of when it is another."""
+        row = self.one(f"select * from {kind} where id = ?", ident)
+        if row is None:
+            other = self.one("select kind from entity where id = ?", ident)
+            what = f"{ident} is a {other['kind']}, not a {kind}" if other else f"there is no {kind} {ident}"
+            raise UsageError(what, f"`aogconsole {kind}s` lists them")
+        return row
+
+    def change(
+        self,
+        kind: str,
+        ident: int,
+        actor: Actor,
+        verb: str,
+        *,
+        origins: Collection[str],
+        target: str | None,
+        why: str = "",
+        seen: int | None = None,
+        data: Mapping[str, Any] | None = None,
+        **values: Any,
+    ) -> sqlite3.Row:
+        """Take one conditional transition, with its history row; returns the row as it was.
+
+        `target` None leaves the state. `why` is kept with the row, and cleared by the next change of state.
+        `seen` is the version the decision was made on. Raises Conflict.
+        """
+        with self.transaction():
+            row = self.fetch(kind, ident)
+            if row["state"] not in origins or (seen is not None and row["version"] != seen):
+                raise Conflict(self.first(kind, ident, str(row["state"]), verb), "look at it again, then decide")
+            values["version"] = row["version"] + 1
+            if target is not None:
+                values["state"] = target
+            if target is not None or why:
+                values["why"] = why
+            names = ", ".join(f"{name} = ?" for name in values)
+            self.connection.execute(f"update {kind} set {names} where id = ?", (*values.values(), ident))
+            self.record(
+                actor, verb, kind, ident, origin=row["state"], target=target or row["state"], why=why, data=data
+            )
+            return row
+
+    def first(self, kind: str, ident: int, state: str, verb: str) -> str:
+        """The sentence that tells the loser who acted first."""
+        last = self.one("select * from history where entity = ? order by seq desc limit 1", ident)
+        by = f": {clean(last['who'])} did '{last['verb']}' at {last['at']}" if last else ""
+        return f"{kind} {ident} is {state}, so '{verb}' is not possible{by}"
+
+    def backup(self, folder: Path) -> None:
+        """Copy the journal, consistent while others write, and the terminal logs, into a new folder."""
+        import shutil
+
+        with storage(folder):
+            folder.mkdir(mode=0o700, parents=True)
+            copy = sqlite3.connect(folder / self.path.name)
+            with contextlib.closing(copy):
+                self.connection.backup(copy)
+            if self.runs.is_dir():
+                shutil.copytree(self.runs, folder / "runs")
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Tell what the disk or SQLite says in one sentence of ours."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except (sqlite3.DatabaseError, OSError) as error:
+        name = getattr(error, "sqlite_errorname", "") or error.__class__.__name__
+        hints = {
+            "SQLITE_FULL": "the disk is full: make room; nothing was changed",
+            "SQLITE_READONLY": "the file or its folder is read-only for you: check owner and mode",
+            "SQLITE_CANTOPEN": "check that the folder exists and is yours",
+            "SQLITE_BUSY": "another process holds it for long: `aogconsole doctor`",
+            "SQLITE_NOTADB": "it is no journal: is journal.path right?",
+            "SQLITE_CORRUPT": "it is damaged: restore the backup",
+            "PermissionError": "check owner and mode",
+        }
+        hint = next((text for start, text in hints.items() if name.startswith(start)), "check the disk, owner and mode")
+        raise StorageError(f"{path}: {clean(str(error))}", hint) from error
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("pragma synchronous = full")
+    connection.execute("pragma foreign_keys = on")
+    return connection
+
+
+def _prepare(path: Path, group: str) -> None:
+    """Folder and file with the right owner and mode, before SQLite makes them with the wrong ones."""
+    gid = -1
+    if group:
+        try:
+            gid = grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise ConfigError(
+                f"journal.group is '{clean(group)}', which is no group here", "make the group, or leave it out"
+            ) from None
+    for folder in (path.parent, path.parent / "runs"):
+        if not folder.exists():
+            folder.mkdir(parents=True, mode=0o700)
+            _own(folder, gid, 0o2770 if group else 0o700)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        mode = 0o660 if group else 0o600
+        status = os.fstat(descriptor)
+        if status.st_mode & 0o777 != mode or (gid >= 0 and status.st_gid != gid):
+            if status.st_uid != os.geteuid():
+                if group and os.access(path, os.W_OK):
+                    return
+                raise ConfigError(
+                    f"{path} belongs to another account, and its mode is not {mode:o}",
+                    f"its owner: chmod {mode:o} {path}",
+                )
+            _own(path, gid, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _own(path: Path, gid: int, mode: int) -> None:
+    if gid >= 0:
+        os.chown(path, -1, gid)
+    path.chmod(mode)
+
+
+def _version(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+    version = int(connection.execute("pragma user_version").fetchone()[0])
+    if version > SCHEMA:
+        raise ConfigError(
+            f"{path} is of a newer aogconsole (schema {version}, this one knows {SCHEMA})", "use that newer version"
+        )
+    if version == SCHEMA:
+        return
+    if version == 0 and connection.execute("select 1 from sqlite_schema where name = 'request'").fetchone():
+        raise ConfigError(f"{path} is a database of something else", "is journal.path right?")
+    if read_only:
+        raise ConfigError(f"{path} is of an older aogconsole (schema {version})", "open it once without --read-only")
+    from aogconsole.journal.migrations import migrate
+
+    connection.execute("pragma journal_mode = wal")
+    migrate(connection)
+
+
+def refuse_network(path: Path, mounts: Sequence[str] | None = None) -> None:
+    """Refuse a journal on a network file system: its locks cannot be relied on."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+    real = str(path.absolute().parent.resolve())
+    best, kind = "", ""
+    for line in mounts:
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].replace("\\040", " ")
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    if kind in NETWORK:
+        raise ConfigError(
+            f"{path} is on a network file system ({kind}), where locks cannot be relied on", "put it on a local disk"
+        )

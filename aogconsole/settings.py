@@ -1,0 +1,158 @@
+"""Every setting, once: its section, name, type, default and what it is for.
+
+The configuration's contract is design section 6. The template of `config init`, the table in the docs and the
+checks of `config.load` are made from these classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def setting(default: Any, doc: str, *, path: bool = False, secret: bool = False, least: float | None = None) -> Any:
+    """Declare one setting. `path`: relative to the file's folder; `secret`: a reference, never the secret itself."""
+    return field(default=default, metadata={"doc": doc, "path": path, "secret": secret, "least": least})
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Where everything is kept."""
+
+    path: str = setting("", "the journal; terminal logs lie beside it in runs/", path=True)
+    group: str = setting("", "a group of operators that shares the journal (files 0660, folder 2770)")
+    syslog: str = setting("/dev/log", 'socket that gets the head of the history; "" for none', path=True)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The ALMA archive over Oracle Net, read only."""
+
+    dsn: str = setting("", "host:1521/SERVICE")
+    user: str = setting("AOG_RO", "the archive account")
+    password: str = setting("", "reference to its password", secret=True)
+    timeout: float = setting(10.0, "seconds: connect, and each statement", least=0.1)
+    queries: str = setting("", "folder of .sql files that replace ours, by name", path=True)
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The staging host, over SSH."""
+
+    host: str = setting("almasciencedev.hq.eso.org", "the staging host")
+    port: int = setting(22, "its SSH port", least=1)
+    user: str = setting("arcdistribution", "the account there")
+    key: str = setting("", "private key; the agent otherwise", path=True)
+    known_hosts: str = setting("known_hosts", "file with the host's key", path=True)
+    root: str = setting(".aogconsole", "folder of the runs on the staging host")
+    remote: Literal["forced", "plain"] = setting("forced", "aogremote behind a forced command, or plain commands")
+    command: str = setting("stagecalms.sh", "the staging command")
+    slots: int = setting(2, "runs at a time", least=1)
+    retention_days: int = setting(28, "days until staged data are deleted, where the run does not say", least=1)
+    url_prefixes: tuple[str, ...] = setting(
+        ("http://almascience.eso.org/arcdistribution/", "https://almascience.eso.org/arcdistribution/"),
+        "a link is mailed only when it begins with one of these",
+    )
+    warn_days: int = setting(3, "days before deletion at which the console warns", least=0)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """The mailbox of requests, and the way of letters."""
+
+    inbox: str = setting("", "imaps://user@host/INBOX, imap://..., or maildir:PATH")
+    inbox_password: str = setting("", "reference to the mailbox's password", secret=True)
+    outgoing: str = setting("", "smtp://user@host:587, smtps://..., or maildir:PATH (filed, not sent)")
+    outgoing_password: str = setting("", "reference to the mail server's password", secret=True)
+    ca: str = setting("", "file of certificates to trust for both", path=True)
+    address: str = setting("aog@eso.org", "our own address")
+    expert: str = setting("dpetry@eso.org", "who investigates failures")
+    senders: tuple[str, ...] = setting(("*@eso.org",), "who may request (patterns of addresses)")
+    authserv: str = setting("", "server whose DMARC pass is asked for; From is forgeable")
+    cc_refusals: bool = setting(False, "refusals get the link letter's CC too")
+    poll: float = setting(60.0, "seconds between looks into the mailbox", least=0.1)
+    since: str = setting("", "YYYY-MM-DD: mail received before is left alone (for an old mailbox)")
+    letters: str = setting("", "folder of letter texts that replace ours, by name", path=True)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What needs a person."""
+
+    stage: Literal["ask", "auto"] = setting("ask", "auto: stage what is entitled without asking")
+    send: Literal["ask", "auto"] = setting("ask", "auto: send letters without asking")
+    timezone: str = setting("UTC", "whose calendar says which day a request came")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The metadata database of the re-ingestion."""
+
+    dsn: str = setting("", "postgresql://..., or sqlite:PATH (embedded)")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """RabbitMQ."""
+
+    url: str = setting("", "amqp://..., or memory: (embedded, one process)")
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Where each workflow is launched (routing key SITE.start)."""
+
+    execution_block: str = setting("NAASC", "site of execution blocks' workflows (Charlottesville)")
+    calibration: str = setting("DSOC", "site of calibrations' workflows (New Mexico)")
+
+
+@dataclass(frozen=True)
+class Reingestion:
+    """QueueLoader and QueueRunner."""
+
+    capo_profile: str = setting("", "CAPO profile to read settings from")
+    interval: float = setting(3600.0, "seconds between the loader's cycles", least=1)
+    execblock_overlap: float = setting(43200.0, "seconds of look-back for execution blocks", least=0)
+    calibration_overlap: float = setting(172800.0, "seconds of look-back for calibrations", least=0)
+    limit: int = setting(4, "workflows at once", least=1)
+    attempts: int = setting(3, "launches of one item before it is dead", least=1)
+    launcher: Literal["amqp", "slurm", "local"] = setting("amqp", "how workflows are launched")
+    sites: Sites = field(default_factory=Sites)
+
+
+@dataclass(frozen=True)
+class Ngas:
+    """NGAS, where ASDMs are."""
+
+    url: str = setting("", "http://host:7777; RETRIEVE?file_id=... is added")
+
+
+@dataclass(frozen=True)
+class Stagecalms:
+    """The staging command, on the staging host."""
+
+    nodes: tuple[str, ...] = setting(("arcp1.hq.eso.org", "arcp9.hq.eso.org"), "cluster nodes")
+    node_user: str = setting("arcproc", "the account there")
+    rhel5_nodes: tuple[str, ...] = setting(("arcp-rhel5.hq.eso.org",), "nodes for old CASA versions")
+    rhel5_before: str = setting("2013", "project year before which they are used")
+    workdir: str = setting("/opsw/work/pipeproc/autopipeline/tmp", "folder of the working directories")
+    web_root: str = setting("/var/www/html/arcdistribution/preview", "folder of the staged data")
+    url: str = setting("http://almascience.eso.org/arcdistribution/preview", "its address")
+    calibrator: str = setting("", "command: PROJECT MOUS EB...; leaves <EB>.ms.split.cal")
+    engine: Literal["ssh", "slurm"] = setting("ssh", "how jobs reach a node")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration."""
+
+    journal: Journal = field(default_factory=Journal)
+    archive: Archive = field(default_factory=Archive)
+    staging: Staging = field(default_factory=Staging)
+    mail: Mail = field(default_factory=Mail)
+    policy: Policy = field(default_factory=Policy)
+    metadata: Metadata = field(default_factory=Metadata)
+    broker: Broker = field(default_factory=Broker)
+    reingestion: Reingestion = field(default_factory=Reingestion)
+    ngas: Ngas = field(default_factory=Ngas)
+    stagecalms: Stagecalms = field(default_factory=Stagecalms)
