@@ -30,6 +30,8 @@ ANSWER_LIMIT = 4 << 20
 """Bytes; no answer but a log is longer."""
 CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"]
 """In the order of speed here; all are what OpenSSH offers."""
+HOST_KEYS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-256,rsa-sha2-512"
+"""After the kinds that known_hosts has, so that a host that now has another kind is told to be changed."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class SshStagingHost:
                     agent_forwarding=False,
                     preferred_auth="publickey",
                     known_hosts=known,
+                    server_host_key_algs=HOST_KEYS,
                     config=None,
                     encryption_algs=CIPHERS,
                     connect_timeout=wanted.connect_timeout,
@@ -187,8 +190,8 @@ class SshStagingHost:
                     keepalive_interval=wanted.keepalive_interval,
                     keepalive_count_max=wanted.keepalive_count,
                 )
-        except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
-            raise _host_key_error(error, known, wanted) from error
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise _host_key_error(known, wanted) from error
         except asyncssh.PermissionDenied as error:
             raise StagingError(
                 f"the staging host {where} refuses the login of {clean(wanted.user)}",
@@ -295,11 +298,9 @@ async def _agent_keys(stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyP
     return keys
 
 
-def _host_key_error(error: Exception, known: asyncssh.SSHKnownHosts, wanted: SshSettings) -> StagingError:
+def _host_key_error(known: asyncssh.SSHKnownHosts, wanted: SshSettings) -> StagingError:
     """asyncssh raises the same for an unknown and for a changed host key: known_hosts tells which."""
     where = clean(f"{wanted.host}:{wanted.port}")
-    if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" not in str(error):
-        return StagingError(f"the staging host {where} has no algorithm in common with us", clean(str(error)))
     try:
         address = str(ip_address(wanted.host))
     except ValueError:

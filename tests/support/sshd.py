@@ -159,7 +159,7 @@ class StagingSite:
     def start(self) -> None:
         """Start the server, on the same port as before if there was one, and wait until it listens."""
         for _ in range(20):
-            port = self.port or _free_port()
+            port = self.port or unused_port()
             if self._listen(port):
                 self.port = port
                 key = (self.folder / "host_ed25519.pub").read_text().split()
@@ -231,17 +231,18 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _free_port() -> int:
+def unused_port() -> int:
+    """A port of loopback that nobody listens at."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port: int = chosen.getsockname()[1]
         return port
 
 
-def make_keys(folder: Path, *names: str) -> None:
-    """Ed25519 key pairs without passphrase."""
+def make_keys(folder: Path, *names: str, kind: str = "ed25519", passphrase: str = "") -> None:
+    """Key pairs of these names."""
     for name in names:
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", name, "-f", folder / name], check=True)
 
 
 def _make_site(folder: Path, slots: int) -> StagingSite:
