@@ -71,7 +71,7 @@ class MaildirOutbox:
         self._path.mkdir(mode=0o700, exist_ok=True)
         for part in _PARTS:
             (self._path / part).mkdir(mode=0o700, exist_ok=True)
-        waiting = self._path / "tmp" / name
+        waiting = self._waiting(name)
         file = FileIO(os.open(waiting, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,9 +93,13 @@ class MaildirOutbox:
         return Sent("filed before")
 
     def _publish(self, name: str) -> Sent:
-        (self._path / "tmp" / name).rename(self._path / "new" / name)
+        self._waiting(name).rename(self._path / "new" / name)
         _sync(self._path / "new")
         return Sent(f"filed as {name}")
+
+    def _waiting(self, name: str) -> Path:
+        # one per account: what another operator's killed attempt left is not ours to open
+        return self._path / "tmp" / f"{name}.{os.getuid()}"
 
     def _filed(self, name: str) -> bool:
         """Look in new/ first: readers move letters from there to cur/, never back, and add flags after the name."""

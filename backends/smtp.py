@@ -8,7 +8,6 @@ earlier is a definite no, a line broken later is ambiguous, until the server ans
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import ssl
 from contextlib import suppress
@@ -24,6 +23,7 @@ from aiosmtplib import (
     SMTPException,
     SMTPRecipientRefused,
     SMTPResponseException,
+    SMTPSenderRefused,
 )
 from aiosmtplib.protocol import SMTPProtocol
 
@@ -32,8 +32,6 @@ from aogconsole.requests.addresses import is_address
 from aogconsole.text import clean
 from backends.ports import Ambiguous, Committing, Deferred, OutgoingMail, PartlyRefused, Refused, SendOutcome, Sent
 
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_DOT = re.compile(rb"(?m)^\.")
 _LATE = 10
 """The server may take this many times longer to accept a whole letter than to answer a command (RFC 5321, 4.5.3.2)."""
 _PORTS = {"smtp": 587, "smtps": 465}
@@ -103,9 +101,12 @@ class SmtpOutbox:
         except MailError as error:
             return Deferred(str(error))
         try:
-            return await self._transaction(client, mail, committing)
-        finally:
-            await self._leave(client)
+            outcome = await self._transaction(client, mail, committing)
+        except BaseException:
+            _cut(client.transport)
+            raise
+        await self._leave(client)
+        return outcome
 
     async def ping(self) -> str:
         """Connect, log in and leave; returns a sentence. Raises MailError."""
@@ -129,14 +130,15 @@ class SmtpOutbox:
                 username=its.user,
                 password=its.password if its.user else None,
                 local_hostname=name if "." in name else "[127.0.0.1]",
-                timeout=its.timeout,
+                timeout=None,
                 use_tls=its.tls == "implicit",
                 start_tls=its.tls == "starttls",
                 tls_context=None if its.tls == "none" else await asyncio.to_thread(_trust, its.ca),
             )
-            await client.connect()
-            if client.is_ehlo_or_helo_needed:
-                await client.ehlo()
+            async with self._patience():
+                await client.connect()
+                if client.is_ehlo_or_helo_needed:
+                    await client.ehlo()
         except (SMTPException, OSError, ValueError) as error:
             raise self._explained(error) from error
         return client
@@ -171,15 +173,21 @@ class SmtpOutbox:
         """Say QUIT when there is still somebody to say it to; what comes of it no longer matters."""
         transport = client.transport
         with suppress(SMTPException, OSError):
-            await client.quit(timeout=min(self._settings.timeout, 2))
+            async with asyncio.timeout(min(self._settings.timeout, 2)):
+                await client.quit()
         _cut(transport)
+
+    def _patience(self, times: int = 1) -> asyncio.Timeout:
+        # not aiosmtplib's own time limit: its `asyncio.wait_for` can swallow a cancellation (Python 3.11)
+        return asyncio.timeout(times * self._settings.timeout)
 
     # ── the transaction ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _transaction(self, client: SMTP, mail: OutgoingMail, committing: Committing) -> SendOutcome:
         try:
-            refused = await _envelope(client, mail)
+            refused = await self._envelope(client, mail)
         except (SMTPException, OSError) as error:
+            _cut(client.transport)
             return Deferred(f"{self._server}, before the letter was handed over: {_words(error)}")
         if not isinstance(refused, dict):
             return refused
@@ -187,23 +195,49 @@ class SmtpOutbox:
         outcome = await self._data(client, mail.data)
         return PartlyRefused(refused) if refused and isinstance(outcome, Sent) else outcome
 
+    async def _envelope(self, client: SMTP, mail: OutgoingMail) -> dict[str, str] | Deferred | Refused:
+        """Name sender and recipients: the refused ones, when the letter may go on without them, or why it may not."""
+        size = [f"size={len(mail.data)}"] if client.supports_extension("size") else []
+        try:
+            async with self._patience():
+                await client.mail(mail.sender, options=size)
+        except SMTPSenderRefused as error:
+            return _definite(error.code, f"a letter from {mail.sender} is refused: {_words(error)}")
+        refused: dict[str, str] = {}
+        for address in mail.recipients:
+            try:
+                async with self._patience():
+                    await client.rcpt(address)
+            except SMTPRecipientRefused as error:
+                if error.code // 100 == 5:
+                    refused[address] = _words(error)
+                    continue
+                with suppress(SMTPException, OSError):
+                    async with self._patience():
+                        await client.rset()
+                return Deferred(f"{address}: {_words(error)}")
+        if len(refused) < len(mail.recipients):
+            return refused
+        return Refused("; ".join(f"{address}: {words}" for address, words in refused.items()))
+
     async def _data(self, client: SMTP, data: bytes) -> SendOutcome:
         protocol, transport = client.protocol, client.transport
         if protocol is None:
             return Deferred(f"{self._server} left before the letter was handed over")
-        patience = _LATE * self._settings.timeout
         try:
-            answer = await client.execute_command(b"DATA")
+            async with self._patience():
+                answer = await client.execute_command(b"DATA")
             if answer.code != 354:
                 return _definite(answer.code, f"{self._server} wants no letter: {answer.code} {_line(answer.message)}")
-            async with asyncio.timeout(patience):
-                await _write(protocol, transport, _DOT.sub(b"..", data))
+            async with self._patience(_LATE):
+                await _write(protocol, transport, _stuffed(data))
             protocol.write(b".\r\n")
         except (SMTPException, OSError) as error:
             _cut(transport)
             return Deferred(f"{self._server}, before the letter was complete: {_words(error)}")
         try:
-            answer = await protocol.read_response(patience)
+            async with self._patience(_LATE):
+                answer = await protocol.read_response()
         except (SMTPException, OSError) as error:
             _cut(transport)
             return Ambiguous(f"{self._server} got the whole letter, and gave no clear answer: {_words(error)}")
@@ -214,29 +248,6 @@ class SmtpOutbox:
             case 4 | 5:
                 return _definite(answer.code, f"{self._server} does not take the letter: {words}")
         return Ambiguous(f"{self._server} got the whole letter, and gave no clear answer: {words}")
-
-
-async def _envelope(client: SMTP, mail: OutgoingMail) -> dict[str, str] | Deferred | Refused:
-    """Name sender and recipients: the refused ones, when the letter may go on without them, or why it may not."""
-    size = [f"size={len(mail.data)}"] if client.supports_extension("size") else []
-    try:
-        await client.mail(mail.sender, options=size)
-    except SMTPResponseException as error:
-        return _definite(error.code, f"a letter from {mail.sender} is refused: {_words(error)}")
-    refused: dict[str, str] = {}
-    for address in mail.recipients:
-        try:
-            await client.rcpt(address)
-        except SMTPRecipientRefused as error:
-            if error.code // 100 == 5:
-                refused[address] = _words(error)
-                continue
-            with suppress(SMTPException, OSError):
-                await client.rset()
-            return Deferred(f"{address}: {_words(error)}")
-    if len(refused) < len(mail.recipients):
-        return refused
-    return Refused("; ".join(f"{address}: {words}" for address, words in refused.items()))
 
 
 async def _write(protocol: SMTPProtocol, transport: asyncio.BaseTransport | None, data: bytes) -> None:
@@ -253,6 +264,11 @@ def _cut(transport: asyncio.BaseTransport | None) -> None:
         transport.abort()
 
 
+def _stuffed(data: bytes) -> bytes:
+    """A dot that begins a line is doubled, so that no line but ours is a lone dot."""
+    return (b"\r\n" + data).replace(b"\r\n.", b"\r\n..")[2:]
+
+
 def _trust(ca: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca)
 
@@ -264,7 +280,8 @@ def _unsafe(mail: OutgoingMail) -> str:
             return f"'{clean(address[:80])}' is not a mail address"
     if not mail.recipients:
         return "the letter has no recipient"
-    if _BARE.search(mail.data) or not mail.data.endswith(b"\r\n"):
+    ends = {mail.data.count(b"\r\n"), mail.data.count(b"\r"), mail.data.count(b"\n")}
+    if len(ends) > 1 or not mail.data.endswith(b"\r\n"):
         return "the letter's lines do not all end as mail wants it"
     return ""
 
@@ -278,6 +295,8 @@ def _words(error: Exception) -> str:
     if isinstance(error, SMTPResponseException):
         code = f"{error.code} " if error.code > 0 else ""
         return code + _line(error.message)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     return _line(str(error)) or type(error).__name__
 
 

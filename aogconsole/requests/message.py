@@ -26,7 +26,6 @@ HISTORY_HEADER = "X-AOGConsole-History"
 
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HISTORY = re.compile(r"[0-9]{1,18}(?: [0-9a-f]{1,64})?", re.ASCII)
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 _LONGEST_LINE = 998
 
 
@@ -51,8 +50,8 @@ def new_message_id(token: str, address: str) -> str:
 def finish(draft: Draft, message_id: str, sent_at: datetime, history_head: str, rules: LetterRules) -> Letter:
     """The letter as it goes out; the same arguments give the same bytes.
 
-    `history_head` is `SEQ HASH`, or `0` while there is none. Raises InvalidId for an unusable address, Message-ID or history head, UsageError
-    when the finished letter would not be exactly the one meant.
+    `history_head` is `SEQ HASH`, or `0` while there is none. Raises InvalidId for an unusable address, Message-ID or
+    history head, UsageError when the finished letter would not be exactly the one meant.
     """
     answered = [known for known in (draft.in_reply_to, *draft.references) if known is not None]
     wrong = [text for text in (message_id, *answered) if not is_message_id(text)]
@@ -105,7 +104,9 @@ def _verify(data: bytes, names: list[str], recipients: tuple[str, ...], subject:
     head, _, _ = data.partition(b"\r\n\r\n")
     found = BytesParser(policy=policy.compat32).parsebytes(head + b"\r\n\r\n", headersonly=True)
     listed = [address for _, address in getaddresses([*found.get_all("To", []), *found.get_all("Cc", [])])]
-    whole = data.isascii() and not _BARE.search(data) and max(map(len, data.split(b"\r\n"))) <= _LONGEST_LINE
+    ends = {data.count(b"\r\n"), data.count(b"\r"), data.count(b"\n")}
+    whole = data.isascii() and b"\0" not in data and len(ends) == 1
+    whole = whole and max(map(len, data.split(b"\r\n"))) <= _LONGEST_LINE
     same = found.keys() == names and listed == list(recipients)
     if not (whole and same and recipients and str(make_header(decode_header(found["Subject"]))) == subject):
         raise UsageError(

@@ -8,6 +8,7 @@ careless outbox shows that it catches.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -279,7 +280,8 @@ async def test_maildir_replaces_a_killed_attempt(filed: Path) -> None:
     """What a killed attempt left in tmp/ is replaced, and nothing of it shows."""
     name = await file_it(filed)
     (filed / "new" / name).unlink()
-    (filed / "tmp" / name).write_bytes(b"half a letter" * 1000)
+    left = filed / "tmp" / f"{name}.{os.getuid()}"
+    left.write_bytes(b"half a letter" * 1000)
     assert await file_it(filed) == name
     await is_filed_before(filed)
 
