@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import socket
 import sqlite3
 import threading
 import time
@@ -111,8 +112,9 @@ class TestArchive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closing.set()
+        self._server._sock.shutdown(socket.SHUT_RDWR)  # wakes its accept, which would be waited for half a second
+        self._thread.join()
         self._server.close()
-        self._thread.join(5)
         with self._lock:
             self._db.close()
 
