@@ -215,10 +215,10 @@ def _bounced(bounce: Bounce, answers: Sequence[str], known: Known) -> Intake:
 
 
 def _sender_doubts(mail: ParsedMail, rules: IntakeRules) -> list[str]:
+    if mail.from_count != 1:
+        return [f"it has {mail.from_count} From addresses"]
     if not mail.from_address:
-        return [
-            f"it has {mail.from_count} From addresses" if mail.from_count != 1 else "its From address is unreadable"
-        ]
+        return ["its From address cannot be read with certainty"]
     address = mail.from_address.lower()
     if address == rules.address.lower():
         return ["it was sent from our own address"]

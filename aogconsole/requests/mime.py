@@ -174,7 +174,7 @@ def decode_charset(data: bytes, charset: str) -> tuple[str, str]:
         name = "utf-8-sig"
     try:
         codec = codecs.lookup(name)
-        if codec.name in _NO_CHARSETS:
+        if codec.name.replace("-", "_") in _NO_CHARSETS:
             raise LookupError
         return storable(data.decode(codec.name)), ""
     except (LookupError, ValueError) as error:
@@ -281,6 +281,7 @@ class _MailboxReader:
         self._angle: list[str] = []
         self.angles = 0
         self._quoted = self._in_angle = self._escaped = self._had_quotes = False
+        self._certain = True
         self._depth = 0
 
     @property
@@ -321,6 +322,7 @@ class _MailboxReader:
                 self._in_angle = True
                 self.angles += 1
             case ":":
+                self._certain = self._certain and "@" not in self._phrase
                 self._phrase.clear()
             case "," | ";":
                 return True
@@ -335,6 +337,6 @@ class _MailboxReader:
     def mailbox(self) -> Mailbox:
         phrase = self.phrase.strip()
         address = "".join(self._angle).strip() if self.angles else phrase
-        certain = self.angles == 1 or (self.angles == 0 and not self._had_quotes)
+        certain = self._certain and (self.angles == 1 or (self.angles == 0 and not self._had_quotes))
         name = decode_words(phrase) if self.angles else ""
         return Mailbox(name[:200], address if certain and is_address(address) else "")
