@@ -16,6 +16,7 @@ from aogconsole.requests.mail import MailLimits, ParsedMail, salvage
 SECONDS = 8
 """A mail that takes longer is given up; with the start of a new process that stays under 10 s."""
 _START_SECONDS = 30
+_WORKER = "aogconsole.mailworker"
 _STOPPED = (asyncio.IncompleteReadError, ConnectionError)
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """All that the worker gets of our environment, which may hold secrets."""
@@ -95,7 +96,7 @@ class MailParser:
         try:
             # -P: a file in the current folder must not be imported in place of a module.
             self._worker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "aogconsole.mailworker", settings),
+                *(sys.executable, "-P", "-m", _WORKER, settings),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
@@ -106,7 +107,7 @@ class MailParser:
                 await self._answer(self._worker)
         except (OSError, asyncio.IncompleteReadError) as error:
             await self._kill()
-            hint = f"try: {sys.executable} -P -m aogconsole.mailworker '{settings}' </dev/null"
+            hint = f"try: {sys.executable} -P -m {_WORKER} '{settings}' </dev/null"
             raise OutsideError("the program that reads mails does not start", hint) from error
         except BaseException:
             await self._kill()

@@ -11,15 +11,16 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Callable
 from typing import BinaryIO
 
-from aogconsole.requests.mail import MailLimits, parse_mail
+from aogconsole.requests.mail import MailLimits, ParsedMail, parse_mail
 
 MEMORY = 1 << 30
 """Bytes of address space."""
 
 
-def main() -> None:
+def main(parse: Callable[[bytes, MailLimits, int], ParsedMail] = parse_mail) -> None:
     """Parse mails until standard input ends."""
     settings = json.loads(sys.argv[1])
     limits = MailLimits(**settings["limits"])
@@ -35,7 +36,7 @@ def main() -> None:
             if len(raw) < length:
                 return
             _bound_time(settings["seconds"])
-            _answer(answers, json.dumps(parse_mail(raw, limits, size).to_json()).encode("ascii"))
+            _answer(answers, json.dumps(parse(raw, limits, size).to_json()).encode("ascii"))
     except (BrokenPipeError, KeyboardInterrupt):
         return
 
