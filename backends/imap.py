@@ -154,13 +154,19 @@ class _Session:
             self._box = MailBoxUnencrypted(address.host, address.port, timeout=_SILENCE)
         else:
             kind = MailBox if address.tls else MailBoxStartTls
-            context = ssl.create_default_context(cafile=self._ca)
-            self._box = kind(address.host, address.port, timeout=_SILENCE, ssl_context=context)
+            self._box = kind(address.host, address.port, timeout=_SILENCE, ssl_context=self._context())
         self._log_in(self._box, password)
         _, counted = self._box.folder.set(address.folder, readonly=True)
         self.count = int(counted[0])
         _, validity = self._box.client.response("UIDVALIDITY")
         return int(validity[0])
+
+    def _context(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._ca)
+        except (OSError, ssl.SSLError) as error:
+            words = clean(error.strerror or str(error))
+            raise ConfigError(f"mail.ca cannot be used: {words}", "name a readable PEM file of authorities") from error
 
     def _log_in(self, box: BaseMailBox, password: str) -> None:
         user = self._address.user

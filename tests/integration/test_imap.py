@@ -95,6 +95,9 @@ async def test_tls_with_an_own_authority(imap_mailbox: ImapMailbox) -> None:
     with pytest.raises(MailError, match="is not trusted") as caught:
         await read(ImapInbox(imap_mailbox.tls_url, imap_mailbox.password))
     assert "mail.ca" in caught.value.hint
+    for unusable in ("/absent.pem", __file__):
+        with pytest.raises(ConfigError, match=r"mail\.ca cannot be used"):
+            await read(ImapInbox(imap_mailbox.tls_url, imap_mailbox.password, unusable))
 
 
 async def test_starttls_beyond_loopback(imap_mailbox: ImapMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
