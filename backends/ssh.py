@@ -205,6 +205,10 @@ class SshStagingHost:
             raise StagingError(
                 f"the staging host {where} does not answer", "is it up, and reachable from this machine?"
             ) from error
+        except ValueError as error:
+            raise ConfigError(
+                f"the settings of [staging] cannot be used: {clean(str(error))}", "correct them"
+            ) from error
         except (asyncssh.Error, OSError) as error:
             raise StagingError(
                 f"the staging host {where} cannot be reached: {clean(str(error))}",

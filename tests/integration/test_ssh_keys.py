@@ -42,7 +42,7 @@ async def test_changed_host_key(staging_site: StagingSite, tmp_path: Path) -> No
 
 async def test_host_key_of_another_kind(staging_site: StagingSite, tmp_path: Path) -> None:
     """known_hosts has an ECDSA key, the host shows none such: changed too, although no algorithm agrees."""
-    make_keys(tmp_path, "other", kind="ecdsa")
+    make_keys(tmp_path, "other", kind="ecdsa-sha2-nistp256")
     kind, key, _ = (tmp_path / "other.pub").read_text().split()
     staging_site.known_hosts.write_text(f"[127.0.0.1]:{staging_site.port} {kind} {key}\n")
     assert type(await failure(staging_site.settings())) is HostKeyChanged
@@ -85,6 +85,11 @@ async def test_unresolvable_host(staging_site: StagingSite) -> None:
     assert type(error) is StagingError
 
 
+def make_protected_key(path: Path) -> None:
+    """As ssh-keygen makes it with a passphrase."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", path], check=True)
+
+
 @pytest.mark.parametrize("broken", ["missing", "garbage", "passphrase", "folder"])
 async def test_unusable_key_file(staging_site: StagingSite, tmp_path: Path, broken: str) -> None:
     """A missing, damaged or passphrase-protected key is the configuration's fault, and named."""
@@ -93,7 +98,7 @@ async def test_unusable_key_file(staging_site: StagingSite, tmp_path: Path, brok
         case "garbage":
             path.write_text("not a key\n")
         case "passphrase":
-            make_keys(tmp_path, "key", passphrase="secret")
+            make_protected_key(path)
         case "folder":
             path.mkdir()
     error = await failure(replace(staging_site.settings(), key=str(path)))

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import asyncssh
 import pytest
 
 from aogconsole.staging.remote import render_aogremote
@@ -197,10 +198,10 @@ class StagingSite:
 
     def stop(self) -> None:
         """Kill the server with its connections, not the runs."""
-        assert self.server
-        for pid in [*self.connections(), self.server.pid]:
-            _kill(pid)
-        self.server.wait()
+        if self.server:
+            for pid in [*self.connections(), self.server.pid]:
+                _kill(pid)
+            self.server.wait()
 
     def close(self) -> None:
         """End everything of this site."""
@@ -239,15 +240,18 @@ def unused_port() -> int:
         return port
 
 
-def make_keys(folder: Path, *names: str, kind: str = "ed25519", passphrase: str = "") -> None:
-    """Key pairs of these names."""
+def make_keys(folder: Path, *names: str, kind: str = "ssh-ed25519") -> None:
+    """Key pairs of these names, without passphrase."""
     for name in names:
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", name, "-f", folder / name], check=True)
+        key = asyncssh.generate_private_key(kind, name)
+        key.write_private_key(folder / name)
+        key.write_public_key(folder / f"{name}.pub")
+        (folder / name).chmod(0o600)
 
 
-def _make_site(folder: Path, slots: int) -> StagingSite:
+def _furnish(site: StagingSite, slots: int) -> None:
+    folder = site.folder
     folder.chmod(0o711)
-    site = StagingSite(folder)
     for path in (site.home, site.web_root):
         path.mkdir(mode=0o755)
     make_keys(folder, "host_ed25519", "client_forced", "client_plain")
@@ -271,7 +275,6 @@ def _make_site(folder: Path, slots: int) -> StagingSite:
             path.chmod(0o644)
     site.install()
     site.hand_over()
-    return site
 
 
 @pytest.fixture
@@ -282,9 +285,10 @@ def new_staging_site() -> Iterator[Callable[..., StagingSite]]:
     with contextlib.ExitStack() as ends:
 
         def make(slots: int = 2) -> StagingSite:
-            site = _make_site(Path(tempfile.mkdtemp(prefix="aog-sshd-", dir="/tmp")), slots)
-            site.start()
+            site = StagingSite(Path(tempfile.mkdtemp(prefix="aog-sshd-", dir="/tmp")))
             ends.callback(site.close)
+            _furnish(site, slots)
+            site.start()
             return site
 
         yield make
