@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.support.sshd", "tests.support.oracle", "tests.support.dovecot", "tests.support.smtp"]
+pytest_plugins = ["tests.support.sshd", "tests.support.oracle", "tests.support.dovecot", "tests.support.smtp", "tests.support.desk"]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
--- Requests with what belongs to each: the newest run, letters, notes. %s is the condition.
+-- Requests with what belongs to each: the newest run, letters, notes. The condition is put in by views.py.
 select request.*,
     (select max(id) from run where run.request = request.id) as run,
     (select json_group_array(id) from letter where letter.request = request.id) as letters,

@@ -1,0 +1,114 @@
+"""The audit trail, the shift's summary, and the backup."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aogconsole import times, views
+from aogconsole.cli.common import LIMIT, Session, as_json, emit, say, table
+from aogconsole.errors import UsageError
+from aogconsole.journal import history
+
+
+@click.command("history")
+@click.argument("request", type=int, required=False)
+@click.option(
+    "--verify", is_flag=True, help="Check the whole chain, and that it leads to what is stored; exit 1 if not."
+)
+@click.option("--head", metavar="SEQ:HASH", help="With --verify: a head from syslog or a letter that must be in it.")
+@LIMIT
+@as_json
+@click.pass_obj
+def history_command(
+    session: Session, request: int | None, head: str | None, limit: int, *, verify: bool, json_: bool
+) -> int:
+    """Show who did what when, to one request or to all."""
+    journal = session.reading()
+    if verify:
+        problems = list(history.verify(journal.connection, _witness(head)))
+        seq, hashed = history.head(journal.connection)
+        if json_:
+            emit({"ok": not problems, "rows": seq, "head": f"{seq}:{hashed}", "problems": problems})
+        else:
+            for problem in problems:
+                say(problem)
+            say(f"{seq} rows, head {seq}:{hashed}: " + ("WRONG" if problems else "the history is whole"))
+        return 1 if problems else 0
+    found = views.history(journal, request, limit=limit)
+    if json_:
+        emit(found)
+    else:
+        for row in found:
+            change = f"{row['from'] or '-'} -> {row['to']}" if row["from"] != row["to"] else ""
+            what = f"{row['kind']} {row['id'] or ''} {row['verb']} {change} {row['why'] or ''}"
+            say(f"{row['seq']:6} {row['at']} {row['who']} ({row['via']}) {what}".rstrip())
+    return 0
+
+
+def _witness(head: str | None) -> tuple[int, str] | None:
+    if head is None:
+        return None
+    seq, _, hashed = head.replace(" ", ":").partition(":")
+    if not seq.isdecimal() or len(hashed) != 64:
+        raise UsageError(
+            f"'{head}' is not a head of the history",
+            "copy SEQ:HASH from syslog, or from a letter's X-AOGConsole-History",
+        )
+    return int(seq), hashed
+
+
+@click.command("handover")
+@click.option("--since", metavar="TIME", help="From then on (ISO 8601); the last 12 hours otherwise.")
+@as_json
+@click.pass_obj
+def handover_command(session: Session, since: str | None, *, json_: bool) -> None:
+    """Sum the shift up: what needs a person, what goes on, what was done."""
+    try:
+        start = times.text(times.parse(since) if since else times.now() - timedelta(hours=12))
+    except ValueError:
+        raise UsageError(f"'{since}' is not a time", "write it as 2026-11-21T14:02:11Z") from None
+    journal = session.reading()
+    still = views.requests(journal, limit=0)
+    rows = [row for row in views.history(journal, since=start, limit=views.ALL) if row["from"] != row["to"]]
+    summary: dict[str, Any] = {
+        "since": start,
+        "needs_you": [_short(one) for one in still if one["next_action"] != "wait"],
+        "goes_on": [_short(one) for one in still if one["next_action"] == "wait"],
+        "closed": [row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed"],
+        "sent": [row["id"] for row in rows if row["kind"] == "letter" and row["to"] == "sent"],
+        "paused": journal.meta("paused") or None,
+        "connections": [
+            {"name": row["name"], "ok": bool(row["ok"]), "detail": row["detail"] or None, "since": row["since"]}
+            for row in journal.all("select * from connection order by name")
+        ],
+    }
+    if json_:
+        emit(summary)
+        return
+    say(f"Since {start}: {len(summary['closed'])} requests closed, {len(summary['sent'])} letters sent")
+    for head, key in (("Needs you", "needs_you"), ("Goes on", "goes_on")):
+        say(f"{head}:")
+        columns = ("id", "ticket", "mous", "state", "next_action", "why")
+        table(columns, [[one[column] for column in columns] for one in summary[key]])
+    for one in summary["connections"]:
+        if not one["ok"]:
+            say(f"{one['name']} does not answer since {one['since']}: {one['detail']}")
+
+
+def _short(one: dict[str, object]) -> dict[str, object]:
+    return {key: one[key] for key in ("id", "ticket", "mous", "state", "why", "next_action", "claimed_by")}
+
+
+@click.command("backup")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup_command(session: Session, folder: Path) -> None:
+    """Copy the journal and the terminal logs into a new folder, while everything goes on."""
+    if folder.exists():
+        raise UsageError(f"{folder} is there already", "name a new folder")
+    session.reading().backup(folder)
+    say(f"copied to {folder}")

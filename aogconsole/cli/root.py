@@ -1,0 +1,73 @@
+"""The command `aogconsole`: global options, lazily imported verbs, errors in one sentence with an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from aogconsole.cli.common import Session, complain
+from aogconsole.errors import AogError
+
+COMMANDS = {
+    "ingest": "mails", "mails": "mails", "compose": "mails",
+    "requests": "requests", "show": "requests",
+    "recheck": "verbs", "stage": "verbs", "refuse": "verbs", "hold": "verbs",
+    "release": "verbs", "rerun": "verbs", "close": "verbs", "reopen": "verbs", "correct": "verbs", "note": "verbs",
+    "claim": "verbs", "move": "verbs", "check": "check",
+    "runs": "runs", "run": "runs", "log": "runs", "stop": "runs", "staged": "runs", "keep": "runs",
+    "letters": "letters", "letter": "letters", "edit": "letters", "approve": "letters", "send": "letters",
+    "resend": "letters", "discard": "letters",
+    "history": "history", "handover": "history", "backup": "history",
+    "serve": "engine", "pause": "engine", "resume": "engine",
+    "doctor": "doctor", "config": "configuration", "aogremote": "remote", "completion": "completion",
+}  # fmt: skip
+"""Verb to module: a verb's module is imported when the verb is used (or its help is asked for)."""
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, in the order of the contract."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One verb, imported now."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"aogconsole.cli.{module}"), f"{cmd_name}_command")
+        return found
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="The configuration file.")
+@click.option("--read-only", is_flag=True, help="Look only: nothing can be changed.")
+@click.version_option(package_name="aogconsole")
+@click.pass_context
+def cli(ctx: click.Context, config_file: Path | None, *, read_only: bool) -> None:
+    """The console of ALMA's archive operations group: calibrated data on request."""
+    ctx.obj = Session(config_file, read_only=read_only)
+
+
+def main() -> None:
+    """Run the command line; the exit codes are design section 5's."""
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.Abort:
+        status = 130
+    except AogError as error:
+        complain(error)
+        status = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,145 @@
+"""The doctor: every connection and account setting tried, each with what to do about it.
+
+Acts on nothing: it logs in, looks, and leaves. A journal's claim on the run folder is not made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aogconsole import site, times
+from aogconsole.config import Config
+from aogconsole.engine.lock import EngineLock
+from aogconsole.errors import AogError, ConfigError
+from aogconsole.journal.history import Actor
+from aogconsole.journal.store import Journal
+from backends.ports import Hello
+
+ROOM = 1 << 30
+"""Bytes that should be free."""
+SKEW = 60
+"""Seconds the staging host's clock may differ before it confuses people."""
+LIMIT = 60.0
+"""Seconds for each check."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried."""
+
+    check: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+def found(check: str, ok: bool, detail: str, hint: str = "") -> Finding:
+    """A finding; what is right needs no hint."""
+    return Finding(check, ok, detail, "" if ok else hint)
+
+
+async def examine(config: Config, actor: Actor) -> list[Finding]:
+    """Try everything, side by side."""
+    groups = await asyncio.gather(
+        _guarded("journal", lambda: _journal(config)),
+        _guarded("archive", lambda: _archive(config)),
+        _guarded("staging host", lambda: _staging(config, actor)),
+        _guarded("inbox", lambda: _inbox(config)),
+        _guarded("outgoing mail", lambda: _outgoing(config)),
+    )
+    return [finding for group in groups for finding in group]
+
+
+async def _guarded(check: str, look: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+    try:
+        async with asyncio.timeout(LIMIT):
+            return await look()
+    except AogError as error:
+        return [Finding(check, ok=False, detail=str(error), hint=error.hint)]
+    except TimeoutError:
+        return [
+            Finding(check, ok=False, detail=f"no answer within {LIMIT:.0f} s", hint="is something frozen in between?")
+        ]
+
+
+async def _journal(config: Config) -> list[Finding]:
+    path = config.journal_path
+    if not path.exists():
+        parent = next(one for one in (path.parent, *path.parents) if one.exists())
+        ok = os.access(parent, os.W_OK)
+        return [found("journal", ok, f"{path} is not there yet", f"{parent} is not writable for you")]
+    journal = Journal.open(path, read_only=True)
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    shared = path.parent.stat().st_mode & 0o022 and not config.settings.journal.group
+    free = shutil.disk_usage(path.parent).free
+    holder = EngineLock(path).holder()
+    journal.close()
+    return [
+        found("journal", writable, str(path), "the file and its folder must be writable for you"),
+        found("journal: folder", not shared, str(path.parent), "others can write there: chmod 700"),
+        found("journal: disk", free > ROOM, f"{free >> 20} MiB free", "make room"),
+        found("engine", bool(holder), holder or "no engine runs", "start `aogconsole serve`, or a console"),
+    ]
+
+
+async def _archive(config: Config) -> list[Finding]:
+    return [Finding("archive", ok=True, detail=await site.archive(config).ping())]
+
+
+async def _inbox(config: Config) -> list[Finding]:
+    return [Finding("inbox", ok=True, detail=await site.inbox(config).ping())]
+
+
+async def _outgoing(config: Config) -> list[Finding]:
+    return [Finding("outgoing mail", ok=True, detail=await site.outbox(config).ping())]
+
+
+async def _staging(config: Config, actor: Actor) -> list[Finding]:
+    if not config.settings.staging.host:
+        raise ConfigError("staging.host is not set", "set it")
+    host = site.staging_host(config, actor)
+    try:
+        hello = await host.hello()
+    finally:
+        await host.close()
+    return _staging_findings(hello, config)
+
+
+def _staging_findings(hello: Hello, config: Config) -> list[Finding]:
+    skew = hello.time - int(times.now().timestamp())
+    missing = [tool for tool, found in hello.tools.items() if not found]
+    free = hello.disk_free if hello.web_free is None else min(hello.disk_free, hello.web_free)
+    network = hello.filesystem.startswith(("nfs", "cifs", "smb", "afs"))
+    ours = _owner(hello, config)
+    clean_up = "yes" if hello.kill_user_processes else "no"
+    web_root = config.settings.stagecalms.web_root
+    return [
+        found("staging host", True, f"{hello.user}@{hello.host}, {hello.slots} slots"),
+        found("staging host: tools", not missing, ", ".join(hello.tools), f"not found: {', '.join(missing)}"),
+        found("staging host: logind", not hello.kill_user_processes, f"KillUserProcesses={clean_up}",
+              "detached runs would die at log-out: loginctl enable-linger"),
+        found("staging host: disk", free > ROOM, f"{free >> 20} MiB free", "make room before staging"),
+        found("staging host: run folder", not network, hello.filesystem or "local",
+              "locks need a local disk: set staging.root to one"),
+        found("staging host: clock", abs(skew) <= SKEW, f"{skew:+d} s from ours", "set up NTP on both"),
+        found("staging host: owner", ours, hello.journal or "nobody yet",
+              "another journal's engine uses this run folder: use that journal, or another staging.root"),
+        found("staging host: web root", hello.web_free is not None, web_root,
+              "`keep` cannot work: set stagecalms.web_root (or --web-root of aogremote)"),
+    ]  # fmt: skip
+
+
+def _owner(hello: Hello, config: Config) -> bool:
+    if not hello.journal:
+        return True
+    if not config.journal_path.exists():
+        return False
+    journal = Journal.open(config.journal_path, read_only=True)
+    try:
+        return hello.journal == journal.id
+    finally:
+        journal.close()

@@ -1,0 +1,1 @@
+"""The engine: the supervised loops that take requests forward."""

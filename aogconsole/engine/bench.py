@@ -1,0 +1,69 @@
+"""The engine's workbench: what every step needs, made once by whoever composes the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from aogconsole import times
+from aogconsole.desk import Desk
+from aogconsole.journal.history import Actor
+from aogconsole.journal.store import Journal
+from aogconsole.letterbook import LetterBook
+from aogconsole.mailroom import MailRoom
+from aogconsole.settings import Settings
+from backends.ports import Archive, Inbox, Outbox, StagingHost
+
+LONGEST_WAIT = 900.0
+"""Seconds between tries, at the most, at something that does not answer."""
+
+
+@dataclass
+class Bench:
+    """The journal, the outside, and the desk as the engine and as the policy."""
+
+    journal: Journal
+    settings: Settings
+    actor: Actor
+    desk: Desk
+    book: LetterBook
+    room: MailRoom
+    inbox: Inbox | None
+    archive: Archive | None
+    host: StagingHost | None
+    outbox: Outbox | None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    quicken: float = 1.0
+    """Divides every wait between tries; tests turn it up."""
+
+    @property
+    def file_mode(self) -> int:
+        """Mode of files beside the journal."""
+        return 0o660 if self.settings.journal.group else 0o600
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator lets the engine take no new step."""
+        return bool(self.journal.meta("paused"))
+
+    def seen(self, name: str, ok: bool, detail: str) -> None:
+        """Tell everybody how a connection is; written when it changes."""
+        row = self.journal.one("select ok, detail from connection where name = ?", name)
+        if row is None or bool(row["ok"]) != ok or row["detail"] != detail:
+            with self.journal.transaction():
+                self.journal.connection.execute(
+                    "insert into connection values (?, ?, ?, ?) on conflict do update set"
+                    " since = iif(ok = excluded.ok, since, excluded.since), ok = excluded.ok, detail = excluded.detail",
+                    (name, int(ok), detail, times.now_text()),
+                )
+
+    def wait(self, tries: int, base: float = 5.0) -> float:
+        """Seconds until the next try: doubled each time, with jitter, at most LONGEST_WAIT."""
+        wait: float = min(base * 2.0 ** min(tries, 16), LONGEST_WAIT)
+        return wait * random.uniform(0.8, 1.2) / self.quicken  # noqa: S311
+
+    def next_try(self, tries: int, base: float = 5.0) -> str:
+        """The same as a time for the journal."""
+        return times.text(times.now() + timedelta(seconds=self.wait(tries, base)))

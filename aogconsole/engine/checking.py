@@ -1,0 +1,144 @@
+"""Asking the archive: facts, verdict, and what follows from it.
+
+A failed check is `unknown`, never a no: the request is `unclear` with its reason and is tried again, each time
+after a longer wait (design section 3, reliability F4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from aogconsole import times
+from aogconsole.engine.bench import Bench
+from aogconsole.errors import AogError, Conflict, OutsideError
+from aogconsole.ids import AccountId, MousUid, ProjectCode
+from aogconsole.journal.store import encode
+from aogconsole.requests import entitlement
+from aogconsole.requests.entitlement import Facts, Verdict
+from aogconsole.requests.request import REFUSALS, State
+
+AT_ONCE = 4
+"""Checks under way at a time."""
+DUE = """
+    select * from request where state <> 'closed'
+    and (state = 'received' or state = 'unclear' and verdict = 'unknown' and next_try is not null)
+    and (next_try is null or next_try <= ?) order by id limit 100
+"""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One check as it is kept: the verdict (`unknown` with `facts` None when the archive could not be asked)."""
+
+    verdict: str | None
+    why: str
+    sentence: str
+    facts: dict[str, Any] | None
+    query_version: str | None
+    took_ms: int | None
+
+
+class Checking:
+    """The check step."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def recover(self) -> None:
+        """Checks that a stop cut short are made again."""
+        for row in self._bench.journal.all("select id from request where state <> 'closed' and state = 'checking'"):
+            self._move(row["id"], "interrupted", {State.CHECKING}, State.RECEIVED)
+
+    async def step(self) -> None:
+        """Check what waits for it."""
+        bench = self._bench
+        if bench.archive is None or bench.paused:
+            return
+        due = bench.journal.all(DUE, times.now_text())
+        for start in range(0, len(due), AT_ONCE):
+            async with asyncio.TaskGroup() as group:
+                for row in due[start : start + AT_ONCE]:
+                    group.create_task(self._check(row))
+
+    async def _check(self, row: Any) -> None:
+        bench = self._bench
+        try:
+            self._move(row["id"], "check", {row["state"]}, State.CHECKING, seen=row["version"])
+            checked = await self.ask(row)
+            with bench.journal.transaction():
+                self._keep(row, checked)
+                self.conclude(row, checked, {State.CHECKING})
+        except Conflict:
+            return  # somebody held, closed or corrected it meanwhile: theirs counts
+
+    async def ask(self, row: Any) -> Checked:
+        """Ask the archive about a request. Never raises for an archive that cannot be asked."""
+        if self._bench.archive is None:
+            return Checked("unknown", "no archive is configured", "no archive is configured", None, None, None)
+        day = date.fromisoformat(times.day(times.parse(row["received_at"]), self._bench.settings.policy.timezone))
+        project = ProjectCode.parse(row["project"])
+        mous, account = MousUid.parse(row["mous"]), AccountId.parse(row["account"])
+        try:
+            answer = await self._bench.archive.ask(mous, account, project)
+        except (OutsideError, AogError) as error:
+            self._bench.seen("archive", False, str(error))
+            return Checked("unknown", str(error), f"the archive could not be asked: {error}", None, None, None)
+        self._bench.seen("archive", True, "")
+        facts = Facts.from_rows(((one.fact, one.values) for one in answer.rows), day)
+        return judged(entitlement.decide(facts), facts, answer.query_version, answer.took_ms)
+
+    def _keep(self, row: Any, checked: Checked) -> None:
+        self._bench.journal.insert("check_made", {
+            "request": row["id"], "at": times.now_text(),
+            "day": times.day(times.parse(row["received_at"]), self._bench.settings.policy.timezone),
+            "verdict": checked.verdict, "why": checked.why, "facts": encode(checked.facts) if checked.facts else None,
+            "query_version": checked.query_version, "took_ms": checked.took_ms,
+        })  # fmt: skip
+
+    def conclude(self, row: Any, checked: Checked, origins: set[State]) -> None:
+        """Write the verdict and take the step that follows from it; inside a transaction."""
+        kept: dict[str, Any] = {
+            "verdict": checked.verdict, "verdict_why": checked.why,
+            "facts": encode(checked.facts) if checked.facts else None,
+            "checked_at": times.now_text(), "query_version": checked.query_version, "check_ms": checked.took_ms,
+        }  # fmt: skip
+        request, bench = row["id"], self._bench
+        if checked.verdict == "unknown":
+            kept |= {"tries": row["tries"] + 1, "next_try": bench.next_try(row["tries"])}
+            self._move(request, "doubt", origins, State.UNCLEAR, why=checked.sentence, **kept)
+        elif checked.verdict is None:
+            self._move(request, "doubt", origins, State.UNCLEAR, why=checked.sentence, next_try=None, tries=0, **kept)
+        elif checked.verdict in REFUSALS:
+            self._move(request, "no", origins, State.REFUSED, why=checked.sentence, next_try=None, tries=0, **kept)
+            letter = bench.book.draft(request, checked.verdict)
+            if bench.settings.policy.send == "auto":
+                bench.desk.approve(letter)
+        elif State.QUEUED in origins:
+            bench.journal.change(
+                "request",
+                request,
+                bench.actor,
+                "checked_again",
+                origins=origins,
+                target=None,
+                next_try=None,
+                tries=0,
+                **kept,
+            )
+        else:
+            self._move(request, "entitled", origins, State.ENTITLED, next_try=None, tries=0, **kept)
+            if bench.settings.policy.stage == "auto":
+                bench.desk.stage(request)
+
+    def _move(self, request: int, verb: str, origins: set[State], target: State, **rest: Any) -> None:
+        self._bench.journal.change("request", request, self._bench.actor, verb, origins=origins, target=target, **rest)
+
+
+def judged(verdict: Verdict, facts: Facts, query_version: str, took_ms: int) -> Checked:
+    """A verdict with its evidence, as it is kept and shown."""
+    return Checked(
+        verdict.verdict, verdict.why, entitlement.explain(verdict, facts), facts.to_json(), query_version, took_ms
+    )

@@ -1,0 +1,134 @@
+"""Sending letters: what is approved and due goes out, and every outcome is told apart (design section 7).
+
+The Message-ID and the bytes are committed before the first attempt; `sending` is committed right before the step
+after which the letter may have been accepted. A letter found `sending` at start may have gone: with a Maildir it
+is looked up, with SMTP it is `ambiguous` and a person decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aogconsole import times
+from aogconsole.engine.bench import Bench
+from aogconsole.errors import AogError, Conflict
+from aogconsole.letterbook import STATE_OF
+from aogconsole.requests.request import State
+from aogconsole.text import clean
+from backends.ports import Ambiguous, Deferred, Outbox, OutgoingMail, PartlyRefused, Refused, SendOutcome, Sent
+
+DUE = """
+    select letter.*, request.state as request_state from letter join request on request.id = letter.request
+    where letter.state in ('draft', 'approved', 'sending') and letter.state = 'approved'
+    and (letter.next_try is null or letter.next_try <= ?) order by letter.id limit 100
+"""
+
+
+class Sending:
+    """The letters' step."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def recover(self) -> None:
+        """Letters that a stop left half sent."""
+        bench = self._bench
+        for row in bench.journal.all("select * from letter where state = 'sending'"):
+            if bench.outbox is not None and bench.outbox.certain:
+                bench.journal.change(
+                    "letter", row["id"], bench.actor, "interrupted", origins={"sending"}, target="approved"
+                )
+            else:
+                self._concluded(row, Ambiguous("the engine was stopped while the letter was being sent"))
+
+    async def step(self) -> None:
+        """Send what is approved and due."""
+        bench = self._bench
+        if bench.outbox is None or bench.paused:
+            return
+        for row in bench.journal.all(DUE, times.now_text()):
+            if row["request_state"] == STATE_OF[row["kind"]]:
+                try:
+                    await self._send(row, bench.outbox)
+                except Conflict:
+                    continue  # edited, discarded or held meanwhile: theirs counts
+
+    async def _send(self, row: Any, outbox: Outbox) -> None:
+        bench = self._bench
+        try:
+            message_id, recipients, data = bench.book.fixed(row)
+        except Conflict:
+            raise
+        except AogError as error:
+            self._concluded(row, Refused(f"it cannot be written: {error}"))
+            return
+
+        def committing() -> None:
+            with bench.journal.transaction():
+                state = bench.journal.fetch("request", row["request"])["state"]
+                if state != STATE_OF[row["kind"]]:
+                    raise Conflict(f"request {row['request']} is {state} now", "its letter waits")
+                bench.journal.change(
+                    "letter", row["id"], bench.actor, "sending", origins={"approved"}, target="sending"
+                )
+
+        mail = OutgoingMail(message_id, bench.settings.mail.address, recipients, data)
+        self._concluded(row, await outbox.send(mail, committing))
+
+    def _concluded(self, row: Any, outcome: SendOutcome) -> None:
+        """Record what became of a letter, and what it means for its request."""
+        bench, letter, request = self._bench, row["id"], row["request"]
+        state, why = _told(outcome)
+        with bench.journal.transaction():
+            if isinstance(outcome, Deferred):
+                tries = bench.journal.fetch("letter", letter)["tries"]
+                bench.journal.change(
+                    "letter", letter, bench.actor, "deferred", origins={"approved", "sending"}, target="approved",
+                    why=why, tries=tries + 1, next_try=bench.next_try(tries, 30.0),
+                )  # fmt: skip
+                bench.seen("outgoing", False, why)
+                return
+            sent_at = times.now_text() if isinstance(outcome, Sent | PartlyRefused) else None
+            bench.journal.change(
+                "letter",
+                letter,
+                bench.actor,
+                state,
+                origins={"approved", "sending"},
+                target=state,
+                why=why,
+                sent_at=sent_at,
+            )
+            bench.seen("outgoing", True, "")
+            waits = {STATE_OF[row["kind"]]}
+            if isinstance(outcome, Sent):
+                verb, target = ("handed_over", State.HELD) if row["kind"] == "expert" else ("answered", State.CLOSED)
+                bench.journal.change("request", request, bench.actor, verb, origins=waits, target=target)
+            else:
+                sentence = f"letter {letter} to {', '.join(_to(row))}: {why}"
+                bench.journal.change(
+                    "request", request, bench.actor, "letter_trouble", origins=waits, target=State.UNCLEAR, why=sentence
+                )
+
+
+def _told(outcome: SendOutcome) -> tuple[str, str]:
+    """An outcome as the letter's state and reason."""
+    match outcome:
+        case Sent(detail):
+            return "sent", clean(detail)
+        case PartlyRefused(refused):
+            return "partly_refused", clean(
+                "; ".join(f"{address} was refused: {words}" for address, words in refused.items())
+            )
+        case Deferred(why):
+            return "approved", clean(f"not accepted for now: {why}")
+        case Refused(why):
+            return "refused", clean(why)
+        case Ambiguous(why):
+            return "ambiguous", clean(f"it may or may not have gone: {why}")
+
+
+def _to(row: Any) -> list[str]:
+    import json
+
+    return list(json.loads(row["draft"])["to"])

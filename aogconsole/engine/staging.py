@@ -1,0 +1,188 @@
+"""Staging: slots are filled from the queue, each run is driven from its start to its outcome.
+
+The intent (run and token) is committed before the host is told; a start is repeated with the same token until the
+host answered, and the host starts a token once. A run found `starting` or `running` at start is taken up again.
+Rules: design section 2 "Detached runs", invariants 1 and 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from typing import Any
+
+from aogconsole import times
+from aogconsole.engine.bench import Bench
+from aogconsole.engine.checking import Checking
+from aogconsole.engine.driving import Driving
+from aogconsole.errors import AogError, ConfigError, Conflict, OutsideError, StorageError
+from aogconsole.ids import MousUid, ProjectCode, Ticket
+from aogconsole.requests.request import State
+from backends.ports import HostRuns, StagingHost
+
+log = logging.getLogger("aogconsole")
+QUEUE = """
+    select * from request where state <> 'closed' and state = 'queued' and (next_try is null or next_try <= ?)
+    order by position, id
+"""
+ACTIVE = """
+    select run.* from run join request on request.id = run.request
+    where run.state in ('starting', 'running') and request.state = 'staging'
+"""
+
+
+class OwnedElsewhere(ConfigError):
+    """The staging host's run folder belongs to another journal: two engines on one inbox would double everything."""
+
+
+class Staging:
+    """The staging step, and the runs under way."""
+
+    def __init__(self, bench: Bench, checking: Checking) -> None:
+        self._bench = bench
+        self._checking = checking
+        self._drives: dict[int, asyncio.Task[None]] = {}
+        self._ours = False
+
+    async def step(self) -> None:
+        """Take up what runs, and fill free slots from the queue."""
+        if self._bench.host is None:
+            return
+        if not self._ours:
+            await self._claim(self._bench.host)
+        active = self._bench.journal.all(ACTIVE)
+        for run in active:
+            self._drive(run["id"])
+        if not self._bench.paused:
+            await self._fill(self._bench.host, len(active))
+
+    async def let_go(self) -> None:
+        """Leave the runs to themselves: they go on, and are taken up again by the next engine."""
+        for task in self._drives.values():
+            task.cancel()
+        await asyncio.gather(*self._drives.values(), return_exceptions=True)
+        if self._bench.host is not None:
+            with contextlib.suppress(AogError):
+                await self._bench.host.close()
+
+    async def _claim(self, host: StagingHost) -> None:
+        """Record on the host that its run folder is this journal's. Raises OwnedElsewhere."""
+        try:
+            hello = await host.hello(self._bench.journal.id)
+        except AogError as error:
+            self._bench.seen("staging", False, str(error))
+            raise
+        if hello.journal != self._bench.journal.id:
+            raise OwnedElsewhere(
+                f"the run folder on {self._bench.settings.staging.host} belongs to another journal ({hello.journal})",
+                "use that journal, or another staging.root",
+            )
+        self._ours = True
+        self._bench.seen("staging", True, "")
+
+    def _drive(self, run: int) -> None:
+        task = self._drives.get(run)
+        if task is None or task.done():
+            self._drives[run] = asyncio.create_task(self._supervised(run), name=f"run {run}")
+
+    async def _supervised(self, run: int) -> None:
+        """Drive one run to its end, again and again while the host cannot be asked."""
+        driving, tries = Driving(self._bench), 0
+        while True:
+            try:
+                await driving.drive(run)
+                return
+            except Conflict:
+                return  # it is no longer ours to drive
+            except StorageError as error:
+                log.warning("run %s: %s (%s)", run, error, error.hint)
+                await asyncio.sleep(self._bench.wait(tries, 0.5))
+                tries += 1
+            except (OutsideError, ConfigError) as error:
+                self._bench.seen("staging", False, str(error))
+                await asyncio.sleep(self._bench.wait(tries, 0.5))
+                tries += 1
+            except Exception:
+                log.exception("run %s: driving it went wrong; it is taken up again", run)
+                await asyncio.sleep(self._bench.wait(tries))
+                tries += 1
+
+    async def _fill(self, host: StagingHost, active: int) -> None:
+        bench = self._bench
+        queue = bench.journal.all(QUEUE, times.now_text())
+        if not queue or active >= bench.settings.staging.slots:
+            return
+        found = await host.list()
+        bench.seen("staging", True, "")
+        free = min(found.free, bench.settings.staging.slots - active)
+        for row in queue:
+            if free <= 0:
+                self._waits(row, found)
+                continue
+            if await self._fresh(row) and self._start(row):
+                free -= 1
+
+    async def _fresh(self, row: Any) -> bool:
+        """Whether the check is of today; an older one is made again first."""
+        bench, zone = self._bench, self._bench.settings.policy.timezone
+        if row["checked_at"] and times.day(times.parse(row["checked_at"]), zone) == times.day(times.now(), zone):
+            return True
+        checked = await self._checking.ask(row)
+        with contextlib.suppress(Conflict), bench.journal.transaction():
+            if checked.verdict == "unknown":
+                bench.journal.change(
+                    "request", row["id"], bench.actor, "waits", origins={State.QUEUED}, target=None,
+                    why=f"to be checked again before staging; {checked.sentence}",
+                    next_try=bench.next_try(row["tries"]), tries=row["tries"] + 1,
+                )  # fmt: skip
+                return False
+            self._checking.conclude(row, checked, {State.QUEUED})
+            return checked.verdict == "entitled"
+        return False
+
+    def _start(self, row: Any) -> bool:
+        """Commit the intent to run; the run's own task tells the host."""
+        journal, actor = self._bench.journal, self._bench.actor
+        try:
+            with journal.transaction():
+                waiting = journal.one("select id from run where request = ? and state = 'starting'", row["id"])
+                run = int(waiting["id"]) if waiting else self._new_run(row)
+                journal.change(
+                    "request",
+                    row["id"],
+                    actor,
+                    "start",
+                    origins={State.QUEUED},
+                    target=State.STAGING,
+                    data={"run": run},
+                )
+        except Conflict:
+            return False  # held or closed meanwhile
+        self._drive(run)
+        return True
+
+    def _new_run(self, row: Any) -> int:
+        journal = self._bench.journal
+        run = journal.new_id("run")
+        project, mous, ticket = (
+            ProjectCode.parse(row["project"]),
+            MousUid.parse(row["mous"]),
+            Ticket.parse(row["ticket"]),
+        )
+        journal.insert("run", {
+            "id": run, "request": row["id"], "token": secrets.token_hex(16), "state": "starting",
+            "project": str(project), "mous": str(mous), "ticket": str(ticket), "created_at": times.now_text(),
+        })  # fmt: skip
+        journal.record(self._bench.actor, "plan", "run", run, target="starting", data={"request": row["id"]})
+        return run
+
+    def _waits(self, row: Any, found: HostRuns) -> None:
+        """Say why the first in the queue waits, when it is not for our own runs."""
+        why = f"waits: {len(found.foreign)} started by hand on the staging host" if found.foreign else ""
+        if why and row["why"] != why:
+            with contextlib.suppress(Conflict):
+                self._bench.journal.change(
+                    "request", row["id"], self._bench.actor, "waits", origins={State.QUEUED}, target=None, why=why
+                )
