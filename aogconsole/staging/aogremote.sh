@@ -180,7 +180,8 @@ tell_run() {
     [ -z "$run_slot" ] || say slot "$run_slot"
     [ -z "$run_pid" ] || say pid "$run_pid"
     [ -z "$run_boot" ] || say boot "$run_boot"
-    say log "$(wc -c 2>/dev/null <"$dir/log" || echo 0)"
+    size=$(wc -c 2>/dev/null <"$dir/log")
+    say log "${size:-0}"
     if first_line "$dir/stopped"; then say stopped "$line"; fi
 }
 
@@ -346,7 +347,12 @@ answer_start() {
 
 leave_nothing() {
     rm -f "$dir/lock" "$dir/log" "$dir/wrapper" "$dir/pid.tmp"
-    rmdir "$dir" 2>/dev/null
+    rmdir "$dir"
+} 2>/dev/null
+
+cannot_note() {
+    leave_nothing
+    die "the run cannot be noted in $root: is it writable, or its disk full?"
 }
 
 take_slot() {
@@ -368,13 +374,13 @@ do_start() {
     find_command || die "the staging command $command is not found or not executable"
     count
     if [ "$free" -eq 0 ] || ! take_slot; then
-        leave_nothing 2>/dev/null
+        leave_nothing
         answer_start busy
     fi
-    mkdir -p "$dir" 2>/dev/null && writable "$dir/log" && writable "$dir/lock" || die "the folder $dir cannot be written"
+    mkdir -p "$dir" 2>/dev/null && writable "$dir/log" && writable "$dir/lock" || cannot_note
     exec 8>>"$dir/lock"
     flock -w 2 8 || answer_start already
-    write_wrapper 2>/dev/null >"$dir/wrapper" || die "the folder $dir cannot be written: is its disk full?"
+    write_wrapper 2>/dev/null >"$dir/wrapper" || cannot_note
     (
         cd "$HOME" || exit 1
         if [ -n "$locale" ]; then LC_ALL=$locale; else unset LC_ALL; fi
@@ -387,10 +393,7 @@ do_start() {
     exec 7>&- 8>&-
     tries=0
     while ! [ -e "$dir/pid" ] && ! [ -e "$dir/exit" ]; do
-        if ! lock_held && ! [ -e "$dir/pid" ]; then
-            leave_nothing
-            die "the run could not be noted in $root: is its disk full?"
-        fi
+        lock_held || [ -e "$dir/pid" ] || cannot_note
         tries=$((tries + 1))
         [ "$tries" -le 200 ] || die 'the run has not begun within 10 s'
         sleep 0.05
