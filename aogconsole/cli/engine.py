@@ -15,6 +15,7 @@ from aogconsole.errors import AogError, ConfigError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STAND_BY = 0.5
 """Seconds between tries to take over."""
 
@@ -24,6 +25,8 @@ STAND_BY = 0.5
 @click.pass_obj
 def serve_command(session: Session, *, until_idle: bool) -> int:
     """Run the engine: intake, checks, staging, letters, retention. Ends with 0 on SIGTERM."""
+    for number in ENDS:
+        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("asyncssh", "oracledb", "imap_tools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -62,7 +65,7 @@ async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle
     log = logging.getLogger("aogconsole")
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
     assert main is not None  # noqa: S101
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in ENDS:
         loop.add_signal_handler(number, main.cancel)
     lock = EngineLock(session.config.journal_path)
     try:

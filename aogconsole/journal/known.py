@@ -9,6 +9,10 @@ from aogconsole.journal.store import Journal
 from aogconsole.requests.intake import OwnLetter, SeenMail
 
 
+SETTLED = "(checked_at is not null or state in ('received', 'checking'))"
+"""A request whose fields were read with certainty, or accepted by a person: a stranger's mail settles nothing."""
+
+
 class JournalKnown:
     """Answers from the journal; used inside the transaction that takes the mail, so that answers stay true."""
 
@@ -40,7 +44,7 @@ class JournalKnown:
 
     def open_request(self, mous: MousUid, account: AccountId, ticket: Ticket) -> int | None:
         """An open request for the same data, user and ticket."""
-        return self._same("state <> 'closed'", mous, account, ticket)
+        return self._same(f"state <> 'closed' and {SETTLED}", mous, account, ticket)
 
     def answered_with_link(self, mous: MousUid, account: AccountId, ticket: Ticket) -> int | None:
         """A closed request for the same, whose link letter went out."""
@@ -52,7 +56,7 @@ class JournalKnown:
     def mouss_of(self, ticket: Ticket) -> frozenset[MousUid]:
         """The MOUSs asked for on a ticket so far."""
         rows = self._journal.all(
-            "select distinct mous from request where ticket = ? and mous is not null", ticket.value
+            f"select distinct mous from request where ticket = ? and mous is not null and {SETTLED}", ticket.value
         )
         return frozenset(MousUid.parse(row["mous"]) for row in rows)
 

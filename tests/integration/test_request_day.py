@@ -21,6 +21,7 @@ insert into asa_science values
  ('p2','uid://A001/X2/X1','MOUS','2019.1.00001.S','uid://A001/X2/X1','uid://A001/X2/X0','uid://A002/X2/Xe1','s');
 insert into obs_unit_set_status values('uid://A001/X2/X1','X1','ReadyForReview    ','uid://A001/X2/X0','uid://A001/X2/Xf');
 """
+OTHER = "2019.1.00001.S"
 PUBLIC, UNDELIVERED = "uid___A001_X1_X1", "uid___A001_X2_X1"
 
 
@@ -70,11 +71,11 @@ def test_every_verdict_and_every_outcome(desk: Desk) -> None:
     wanted = {
         "101": ({"account": "pi1"}, "closed", "entitled", "pi", "link"),
         "102": ({"account": "del1"}, "closed", "entitled", "delegee", "link"),
-        "103": ({"mous": PUBLIC, "project": "2019.1.00001.S", "account": "other"}, "closed", "entitled", "public", "link"),
+        "103": ({"mous": PUBLIC, "project": OTHER, "account": "other"}, "closed", "entitled", "public", "link"),
         "104": ({"account": "other"}, "closed", "not_entitled", None, "not_entitled"),
         "105": ({"account": "nobody"}, "closed", "invalid_user", None, "invalid_user"),
         "106": ({"mous": "uid___A001_X9_X9"}, "closed", "invalid_mous", None, "invalid_mous"),
-        "107": ({"mous": UNDELIVERED, "project": "2019.1.00001.S", "account": "late"}, "closed", "not_delivered",
+        "107": ({"mous": UNDELIVERED, "project": OTHER, "account": "late"}, "closed", "not_delivered",
                 "ReadyForReview", "not_delivered"),
         "108": ({"project": "2013.1.00357.S"}, "unclear", None, "project_mismatch", None),
         "190": ({}, "held", "entitled", "pi", "expert"),

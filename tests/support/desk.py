@@ -37,8 +37,10 @@ echo "Working as arcproc@arcp9.hq.eso.org ..."
 echo "(re-)creating directory /opsw/work/pipeproc/autopipeline/tmp/WORK11018"
 echo "Now generating the calibrated MS(s) ..."
 case $3 in
-    *90) echo "Failed. Please investigate  /var/www/html/arcdistribution/preview/$hex and possibly remove incomplete data belonging to MOUS $2"
-         echo "The working directory /opsw/work/pipeproc/autopipeline/tmp/WORK23486 on the EU ARC cluster was not removed."; exit 1 ;;
+    *90) dir=/var/www/html/arcdistribution/preview/$hex
+         echo "Failed. Please investigate  $dir and possibly remove incomplete data belonging to MOUS $2"
+         dir=/opsw/work/pipeproc/autopipeline/tmp/WORK23486
+         echo "The working directory $dir on the EU ARC cluster was not removed."; exit 1 ;;
     *91) echo "nothing to say"; exit 0 ;;
     *92) url=${url%?}x ;;
     *93) while [ ! -e "$HOME/go.$3" ]; do echo "still at it"; sleep 0.05; done ;;
@@ -47,7 +49,8 @@ esac
 echo
 echo "Staging of calibrated MS(s) for $1 $2 helpdesk ticket #$3 completed"
 echo "at $url"
-echo "Data will be deleted 28 days from $(date -u '+%a %b %d %H:%M:%S UTC %Y')unless you put a .donotremove into the directory."
+today=$(date -u '+%a %b %d %H:%M:%S UTC %Y')
+echo "Data will be deleted 28 days from ${today}unless you put a .donotremove into the directory."
 """
 
 CONFIG = """
@@ -175,7 +178,9 @@ class Desk:
     @contextlib.contextmanager
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:
         """The engine runs meanwhile, and ends with 0 on SIGTERM."""
+        before = self.log().count("the engine runs") if (self.folder / "serve.log").exists() else 0
         server = self.start_serve()
+        self.wait(lambda: self.log().count("the engine runs") > before)
         yield server
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0, self.log()
