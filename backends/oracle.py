@@ -137,13 +137,16 @@ class OracleArchive:
         )
 
     def _explained(self, error: oracledb.Error) -> AogError:
-        code, text = _code(error)
+        code, lines = _told(error)
         if code in _TIMED_OUT:
             return self._silent()
         if code in _CODES:
             sentence, hint = _CODES[code]
-            return ArchiveError(f"{sentence.format(user=clean(self._settings.user), host=self._host)} ({code}).", hint)
-        return ArchiveError(f"The archive could not be asked: {text}", "ask the archive's administrator what it means")
+            user = clean(self._settings.user)
+            return ArchiveError(f"{sentence.format(user=user, host=self._host, last=lines[-1])} ({code}).", hint)
+        return ArchiveError(
+            f"The archive could not be asked: {'; '.join(lines)}", "ask the archive's administrator what it means"
+        )
 
 
 async def _fetch(
@@ -172,7 +175,7 @@ def _hosts(dsn: str) -> tuple[str, ...]:
         params = oracledb.ConnectParams()
         params.parse_connect_string(dsn)
     except oracledb.Error as error:
-        raise ConfigError(f"[archive] dsn '{clean(dsn)}' cannot be read: {_code(error)[1]}.", hint) from error
+        raise ConfigError(f"[archive] dsn '{clean(dsn)}' cannot be read: {_told(error)[1][0]}.", hint) from error
     hosts = params.host if isinstance(params.host, list) else [params.host]
     if not all(hosts):
         raise ConfigError(f"[archive] dsn '{clean(dsn)}' names no host.", hint)
@@ -196,10 +199,13 @@ def _statement(name: str, queries: Path | None) -> str:
         ) from error
 
 
-def _code(error: oracledb.Error) -> tuple[str, str]:
-    """An error's code (`ORA-00942`) and its first line, clean."""
+def _told(error: oracledb.Error) -> tuple[str, list[str]]:
+    """An error's code (`ORA-00942`) and its lines, clean. What a listener says comes wrapped in DPY-6005."""
+    if isinstance(error.__cause__, oracledb.Error):
+        return _told(error.__cause__)
     issue = error.args[0]
-    return issue.full_code, clean(str(issue.message).strip().split("\n", 1)[0])
+    lines = [clean(line) for line in str(issue.message).splitlines() if line and not line.startswith("Help:")]
+    return issue.full_code, lines or [issue.full_code]
 
 
 _TIMED_OUT: Final = frozenset({"DPY-4024", "ORA-01013", "ORA-12170"})
@@ -225,7 +231,10 @@ _CODES: Final[Mapping[str, tuple[str, str]]] = {
     "DPY-6001": ("The archive at {host} does not know the service", _SERVICE),
     "DPY-6003": ("The archive at {host} does not know the SID", _SERVICE),
     "DPY-6000": ("The archive's listener at {host} refuses the connection", _LATER),
-    "DPY-6005": ("The archive at {host} cannot be reached", "check [archive] dsn, the network and the firewall"),
+    "DPY-6005": (
+        "The archive at {host} cannot be reached: {last}",
+        "check [archive] dsn, the network and the firewall",
+    ),
     "DPY-4011": ("The archive at {host} closed the connection", _LATER),
     "ORA-03113": ("The archive at {host} closed the connection", _LATER),
     "ORA-01033": ("The archive is starting or stopping", _LATER),
