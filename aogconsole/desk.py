@@ -256,16 +256,17 @@ class Desk:
     def stop(self, run: int, why: str) -> None:
         """Ask for the end of a run; the engine does it, and the request is held."""
         self._why(why)
-        self._journal.change(
-            "run",
-            run,
-            self._actor,
-            "stop",
-            origins={"starting", "running"},
-            target=None,
-            why=why,
-            stop_asked_by=self._actor.who,
-        )
+        with self._journal.transaction():
+            row = self._journal.fetch("run", run)
+            waits = self._journal.fetch("request", row["request"])["state"] == State.QUEUED
+            if waits and row["state"] == "starting":
+                self._drop_unstarted(row["request"], why)
+                self.hold(row["request"], why)
+                return
+            self._journal.change(
+                "run", run, self._actor, "stop", origins={"starting", "running"}, target=None, why=why,
+                stop_asked_by=self._actor.who,
+            )  # fmt: skip
 
     def keep(self, run: int, *, off: bool = False) -> None:
         """Ask for a staged directory to be kept beyond its day, or no longer; the engine does it."""

@@ -22,8 +22,8 @@ from aogconsole.requests.request import REFUSALS, State
 
 STATE_OF = {"link": State.STAGED, "expert": State.FAILED} | dict.fromkeys(REFUSALS, State.REFUSED)
 """The request's state in which a letter of a kind may go out."""
-OUTPUT_BYTES = 64 * 1024 * 1024
-"""The most of a run's output that travels to the expert by mail."""
+OUTPUT_BYTES = 20 * 1024 * 1024
+"""The most of a run's output that travels to the expert by mail: larger mails are refused nearly everywhere."""
 
 
 class LetterBook:

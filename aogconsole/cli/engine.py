@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from aogconsole.cli.common import Session, as_json, emit, say
-from aogconsole.errors import AogError, ConfigError
+from aogconsole.errors import AogError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 
@@ -35,8 +35,11 @@ def serve_command(session: Session, *, until_idle: bool) -> int:
     _required(session)
     try:
         asyncio.run(_serve(session, journal, actor, until_idle=until_idle))
-    except* AogError as group:
-        raise _first(group) from None
+    except BaseExceptionGroup as group:
+        found = first_of_ours(group)
+        if found is None:
+            raise
+        raise found from None
     return 0
 
 
@@ -48,13 +51,12 @@ def _required(session: Session) -> None:
         config.secret(key)
 
 
-def _first(group: BaseExceptionGroup[Any]) -> AogError:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        if isinstance(error, AogError):
-            return error
-    return ConfigError(str(group))
+def first_of_ours(group: BaseExceptionGroup[Any]) -> AogError | None:
+    """The error of ours that ended the engine, out of the group its loops leave."""
+    ours, _ = group.split(AogError)
+    while isinstance(ours, BaseExceptionGroup):
+        ours = ours.exceptions[0]  # type: ignore[assignment]
+    return ours
 
 
 async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle: bool) -> None:
@@ -67,7 +69,7 @@ async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle
     assert main is not None  # noqa: S101
     for number in ENDS:
         loop.add_signal_handler(number, main.cancel)
-    lock = EngineLock(session.config.journal_path)
+    lock = EngineLock(session.config.journal_path, shared=bool(session.config.settings.journal.group))
     try:
         if not lock.take(actor):
             log.info("standing by: the engine runs as %s", lock.holder())

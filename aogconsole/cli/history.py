@@ -10,6 +10,7 @@ import click
 
 from aogconsole import times, views
 from aogconsole.cli.common import LIMIT, Session, as_json, emit, say, table
+from aogconsole.cli.runs import staged
 from aogconsole.errors import UsageError
 from aogconsole.journal import history
 
@@ -71,7 +72,8 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         start = times.text(times.parse(since) if since else times.now() - timedelta(hours=12))
     except ValueError:
         raise UsageError(f"'{since}' is not a time", "write it as 2026-11-21T14:02:11Z") from None
-    journal = session.reading()
+    journal, zone = session.reading(), session.config.settings.policy.timezone
+    warn = session.config.settings.staging.warn_days
     still = views.requests(journal, limit=0)
     rows = [row for row in views.history(journal, since=start, limit=views.ALL) if row["from"] != row["to"]]
     summary: dict[str, Any] = {
@@ -80,6 +82,7 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         "goes_on": [_short(one) for one in still if one["next_action"] == "wait"],
         "closed": [row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed"],
         "sent": [row["id"] for row in rows if row["kind"] == "letter" and row["to"] == "sent"],
+        "deleted_soon": [one for one in staged(journal, zone) if one["days_left"] <= warn and not one["kept"]],
         "paused": journal.meta("paused") or None,
         "connections": [
             {"name": row["name"], "ok": bool(row["ok"]), "detail": row["detail"] or None, "since": row["since"]}
@@ -94,6 +97,8 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         say(f"{head}:")
         columns = ("id", "ticket", "mous", "state", "next_action", "why")
         table(columns, [[one[column] for column in columns] for one in summary[key]])
+    for one in summary["deleted_soon"]:
+        say(f"The data of run {one['run']} (request {one['request']}) will be deleted on {one['deleted_on']}")
     for one in summary["connections"]:
         if not one["ok"]:
             say(f"{one['name']} does not answer since {one['since']}: {one['detail']}")

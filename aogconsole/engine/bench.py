@@ -9,10 +9,12 @@ from datetime import timedelta
 
 from aogconsole import times
 from aogconsole.desk import Desk
+from aogconsole.errors import AogError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 from aogconsole.letterbook import LetterBook
 from aogconsole.mailroom import MailRoom
+from aogconsole.requests.request import TRANSITIONS, State
 from aogconsole.settings import Settings
 from backends.ports import Archive, Inbox, Outbox, StagingHost
 
@@ -58,6 +60,23 @@ class Bench:
                     " since = iif(ok = excluded.ok, since, excluded.since), ok = excluded.ok, detail = excluded.detail",
                     (name, int(ok), detail, times.now_text()),
                 )
+
+    def write(self, request: int, kind: str, run: int | None = None) -> None:
+        """Draft a request's letter, and approve it where the policy says so; inside a transaction.
+
+        A letter that cannot be written (an address of the archive's that is none) needs a person.
+        """
+        try:
+            letter = self.book.draft(request, kind, run)
+        except AogError as error:
+            why = f"its letter cannot be written: {error}"
+            arrow = TRANSITIONS["letter_trouble"]
+            self.journal.change(
+                "request", request, self.actor, arrow.verb, origins=arrow.origins, target=State.UNCLEAR, why=why
+            )
+        else:
+            if self.settings.policy.send == "auto":
+                self.desk.approve(letter)
 
     def wait(self, tries: int, base: float = 5.0) -> float:
         """Seconds until the next try: doubled each time, with jitter, at most LONGEST_WAIT."""

@@ -7,19 +7,21 @@ after a longer wait (design section 3, reliability F4).
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from aogconsole import times
 from aogconsole.engine.bench import Bench
-from aogconsole.errors import AogError, Conflict, OutsideError
+from aogconsole.errors import ConfigError, Conflict, OutsideError
 from aogconsole.ids import AccountId, MousUid, ProjectCode
 from aogconsole.journal.store import encode
 from aogconsole.requests import entitlement
 from aogconsole.requests.entitlement import Facts, Verdict
 from aogconsole.requests.request import REFUSALS, State
 
+log = logging.getLogger("aogconsole")
 AT_ONCE = 4
 """Checks under way at a time."""
 DUE = """
@@ -83,11 +85,16 @@ class Checking:
         mous, account = MousUid.parse(row["mous"]), AccountId.parse(row["account"])
         try:
             answer = await self._bench.archive.ask(mous, account, project)
-        except (OutsideError, AogError) as error:
+            facts = Facts.from_rows(((one.fact, one.values) for one in answer.rows), day)
+        except (OutsideError, ConfigError) as error:
             self._bench.seen("archive", False, str(error))
             return Checked("unknown", str(error), f"the archive could not be asked: {error}", None, None, None)
+        except Exception as error:
+            log.exception("checking request %s went wrong", row["id"])
+            return Checked(
+                "unknown", repr(error), f"the archive's answer could not be used: {error!r}", None, None, None
+            )
         self._bench.seen("archive", True, "")
-        facts = Facts.from_rows(((one.fact, one.values) for one in answer.rows), day)
         return judged(entitlement.decide(facts), facts, answer.query_version, answer.took_ms)
 
     def _keep(self, row: Any, checked: Checked) -> None:
@@ -113,9 +120,7 @@ class Checking:
             self._move(request, "doubt", origins, State.UNCLEAR, why=checked.sentence, next_try=None, tries=0, **kept)
         elif checked.verdict in REFUSALS:
             self._move(request, "no", origins, State.REFUSED, why=checked.sentence, next_try=None, tries=0, **kept)
-            letter = bench.book.draft(request, checked.verdict)
-            if bench.settings.policy.send == "auto":
-                bench.desk.approve(letter)
+            bench.write(request, checked.verdict)
         elif State.QUEUED in origins:
             bench.journal.change(
                 "request",

@@ -131,9 +131,7 @@ class Driving:
             )
             kind = {State.STAGED: "link", State.FAILED: "expert"}.get(target)
             if kind:
-                letter = bench.book.draft(run["request"], kind, ident)
-                if bench.settings.policy.send == "auto":
-                    bench.desk.approve(letter)
+                bench.write(run["request"], kind, ident)
 
     def _outcome(
         self, run: Any, remote: RemoteRun, transcript: Transcript | None

@@ -19,8 +19,10 @@ from aogconsole.text import clean
 class EngineLock:
     """Held by the process whose engine takes steps."""
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, *, shared: bool = False) -> None:
+        """`shared`: the journal is a group's, so every member may take the lock."""
         self.path = journal.with_name(journal.name + ".engine")
+        self._mode = 0o660 if shared else 0o600
         self._descriptor: int | None = None
 
     @property
@@ -33,8 +35,11 @@ class EngineLock:
         if self._descriptor is not None:
             return True
         with storage(self.path):
-            descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fresh = not self.path.exists()
+            descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, self._mode)
             try:
+                if fresh:
+                    os.fchmod(descriptor, self._mode)  # whatever the umask took away
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)

@@ -50,30 +50,34 @@ class Engine:
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Run until cancelled, or (`until_idle`) until nothing is left that the engine could do."""
-        settings = self._bench.settings
-        async with MailParser() as parser, asyncio.TaskGroup() as group:
-            reading = Reading(self._bench, parser)
-
-            async def read() -> None:
-                await reading.step()
-                self._read_once.set()
-
-            tasks = [
-                group.create_task(self._loop("mail", read, settings.mail.poll, woken=False)),
-                group.create_task(self._loop("archive", self._checking.step, 1.0)),
-                group.create_task(self._loop("staging", self._staging.step, 2.0)),
-                group.create_task(self._loop("outgoing", self._sending.step, 1.0)),
-                group.create_task(self._loop("retention", self._retention.step, 30.0)),
-                group.create_task(self._watch()),
-            ]
-            try:
+        try:
+            async with MailParser() as parser, asyncio.TaskGroup() as group:
+                tasks = self._start(group, Reading(self._bench, parser))
                 if until_idle:
                     await self._idle()
                     for task in tasks:
                         task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
-            finally:
-                await self._staging.let_go()
+        finally:
+            await self._staging.let_go()
+
+    def _start(self, group: asyncio.TaskGroup, reading: Reading) -> list[asyncio.Task[None]]:
+        async def read() -> None:
+            await reading.step()
+            self._read_once.set()
+
+        async def send() -> None:
+            # an engine whose mailbox is another journal's is refused before it has sent anything
+            await self._staging.claim_tried.wait()
+            await self._sending.step()
+
+        return [
+            group.create_task(self._loop("mail", read, self._bench.settings.mail.poll, woken=False)),
+            group.create_task(self._loop("archive", self._checking.step, 1.0)),
+            group.create_task(self._loop("staging", self._staging.step, 2.0)),
+            group.create_task(self._loop("outgoing", send, 1.0)),
+            group.create_task(self._loop("retention", self._retention.step, 30.0)),
+            group.create_task(self._watch()),
+        ]
 
     async def _loop(self, name: str, step: Callable[[], Awaitable[None]], every: float, *, woken: bool = True) -> None:
         alarm = asyncio.Event()

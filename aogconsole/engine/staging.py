@@ -45,10 +45,13 @@ class Staging:
         self._checking = checking
         self._drives: dict[int, asyncio.Task[None]] = {}
         self._ours = False
+        self.claim_tried = asyncio.Event()
+        """Set once the host was asked whose run folder it is, whatever came of it."""
 
     async def step(self) -> None:
         """Take up what runs, and fill free slots from the queue."""
         if self._bench.host is None:
+            self.claim_tried.set()
             return
         if not self._ours:
             await self._claim(self._bench.host)
@@ -73,6 +76,7 @@ class Staging:
             hello = await host.hello(self._bench.journal.id)
         except AogError as error:
             self._bench.seen("staging", False, str(error))
+            self.claim_tried.set()
             raise
         if hello.journal != self._bench.journal.id:
             raise OwnedElsewhere(
@@ -80,6 +84,7 @@ class Staging:
                 "use that journal, or another staging.root",
             )
         self._ours = True
+        self.claim_tried.set()
         self._bench.seen("staging", True, "")
 
     def _drive(self, run: int) -> None:

@@ -8,7 +8,6 @@ from aogconsole.ids import AccountId, MousUid, Ticket
 from aogconsole.journal.store import Journal
 from aogconsole.requests.intake import OwnLetter, SeenMail
 
-
 SETTLED = "(checked_at is not null or state in ('received', 'checking'))"
 """A request whose fields were read with certainty, or accepted by a person: a stranger's mail settles nothing."""
 

@@ -152,22 +152,24 @@ lock_held() {
 # $run_state, $run_exit and $run_why of $token.
 judge() {
     dir=$root/$token run_state=absent run_exit='' run_why='' run_pid='' run_boot='' run_slot=''
-    [ -d "$dir" ] || return 0
     if [ -e "$dir/pid" ]; then
         read_pid
         run_state=running
+        has_exited && return
         if [ "$run_boot" != "$boot" ]; then
             run_state=lost run_why=reboot
         elif ! run_lives; then
             run_state=lost run_why=killed
+            # the wrapper may have ended since
+            has_exited || return 0
         fi
-    fi
-    # looked for last: the wrapper writes it before it ends
-    if first_line "$dir/exit"; then
-        run_state=exited run_exit=$line run_why=''
-    elif ! [ -e "$dir/pid" ] && [ -e "$dir/lock" ] && lock_held; then
+    elif [ -e "$dir/lock" ] && lock_held; then
         run_state=starting
     fi
+}
+
+has_exited() {
+    first_line "$dir/exit" && run_state=exited run_exit=$line run_why=''
 }
 
 tell_run() {

@@ -29,7 +29,7 @@ REPORT = 0.1
 HEARTBEAT = 1.0
 """Seconds between two reports when nothing comes; also the longest that bytes stay unsynced."""
 PIECE = 1 << 20
-AHEAD = 8 << 20
+AHEAD = 4 << 20
 """Bytes received and not yet written at which receiving waits for the disk."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 30.0
 """Seconds before a broken line is tried again, doubled each time."""
@@ -71,11 +71,13 @@ class Follower:
         self._heard = heard
         self._line = line
         self._broken = ""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="follow")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="follow")
+        self._syncing: asyncio.Future[None] | None = None
+        self._sync_due = 0.0
         self._pending: list[bytes] = []
         self._ahead = 0
         self._came, self._room = asyncio.Event(), asyncio.Event()
-        self._reported = self._synced = 0.0
+        self._reported = 0.0
 
     async def follow(self) -> RemoteRun:
         """Follow until the host says that the run is over and its whole log is here; the transcript is then closed.
@@ -94,9 +96,13 @@ class Follower:
             return run
         finally:
             try:
-                await self._in_thread(self._file.close)
+                if self._syncing:
+                    await _uninterrupted(self._syncing)
             finally:
-                self._thread.shutdown(wait=False)
+                try:
+                    await self._in_thread(self._file.close)
+                finally:
+                    self._threads.shutdown(wait=False)
 
     async def _read_back(self) -> None:
         while self._transcript.bytes < self._file.size:
@@ -173,13 +179,20 @@ class Follower:
             await self._in_thread(partial(self._file.append, pieces))
             for piece in pieces:
                 self._feed(piece)
-        if self._file.unsynced and time.monotonic() - self._synced >= HEARTBEAT:
-            await self._in_thread(self._file.sync)
-            self._synced = time.monotonic()
+        self._sync_beside()
         if time.monotonic() - self._reported >= REPORT:
             self._report()
         if 0 < size < PIECE:
             await asyncio.sleep(GATHER)
+
+    def _sync_beside(self) -> None:
+        """Sync about once a second while writing goes on. Raises what the last one did."""
+        if self._syncing and self._syncing.done():
+            self._syncing.result()
+            self._syncing = None
+        if self._file.unsynced and not self._syncing and time.monotonic() >= self._sync_due:
+            self._sync_due = time.monotonic() + HEARTBEAT
+            self._syncing = asyncio.get_running_loop().run_in_executor(self._threads, self._file.sync)
 
     def _feed(self, piece: bytes) -> None:
         if self._transcript.feed(piece):
@@ -201,17 +214,20 @@ class Follower:
             self._report()
 
     async def _in_thread(self, step: Callable[[], T]) -> T:
-        """A step on the file; a cancelled one is waited for, so that nobody meets a half-made one."""
-        done = asyncio.get_running_loop().run_in_executor(self._thread, step)
-        cancelled: asyncio.CancelledError | None = None
-        while not done.done():
-            try:
-                await asyncio.wait({done})
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled and not done.exception():
-            raise cancelled
-        return done.result()
+        return await _uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, step))
+
+
+async def _uninterrupted(step: asyncio.Future[T]) -> T:
+    """The result of a thread's step; waited for when cancelled too, so that nobody meets a half-made one."""
+    cancelled: asyncio.CancelledError | None = None
+    while not step.done():
+        try:
+            await asyncio.wait({step})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled and not step.exception():
+        raise cancelled
+    return step.result()
 
 
 class _RunFile:
@@ -260,9 +276,9 @@ class _RunFile:
 
     def sync(self) -> None:
         """Onto the disk."""
+        self.unsynced = False
         with self._explained():
             os.fdatasync(self._descriptor)
-        self.unsynced = False
 
     def close(self) -> None:
         """Sync what is not, and close, unless it is."""
