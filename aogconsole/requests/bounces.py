@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aogconsole.requests import mime
+from aogconsole.requests.addresses import is_address
 from aogconsole.requests.mime import Entity
 
 _FAILURE = re.compile(
@@ -70,7 +71,7 @@ def _standard(leaf: Entity, returned: str) -> Bounce:
 def _recipient(block: Entity) -> str:
     value = block.get("original-recipient") or block.get("final-recipient")
     address = value.partition(";")[2].strip().strip("<>")
-    return address if mime.is_address(address) else ""
+    return address if is_address(address) else ""
 
 
 def _returned_id(leaves: Sequence[Entity], text: str) -> str:

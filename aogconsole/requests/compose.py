@@ -8,8 +8,9 @@ from email.utils import format_datetime
 
 from aogconsole.errors import UsageError
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
+from aogconsole.requests.addresses import is_address
 from aogconsole.requests.intake import MOST_MOUSS
-from aogconsole.requests.mime import is_address, message_ids
+from aogconsole.requests.mime import message_ids
 
 _MAIL = """\
 From: {sender}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Protocol
 
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
+from aogconsole.requests.addresses import matches
 from aogconsole.requests.bounces import Bounce
 from aogconsole.requests.mail import ParsedMail
 from aogconsole.requests.quoting import is_reply
@@ -223,7 +223,7 @@ def _sender_doubts(mail: ParsedMail, rules: IntakeRules) -> list[str]:
     if address == rules.address.lower():
         return ["it was sent from our own address"]
     doubts = []
-    if not any(fnmatchcase(address, pattern.lower()) for pattern in rules.senders):
+    if not matches(address, rules.senders):
         doubts.append(f"from an unlisted sender: {mail.from_address}")
     if rules.authserv:
         server = rules.authserv.lower()

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from aogconsole.requests.addresses import is_address
+
 _HEADER_LINE = re.compile(rb"([!-9;-~]{1,200})[ \t]*:(.*)", re.DOTALL)
 _PARAMETER = re.compile(r';\s*([a-z0-9*._-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s]*)', re.IGNORECASE)
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bq])\?([^?]*)\?=", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"<([!-;=?-~]{1,250})>")
-_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _LINE_BREAKS = re.compile("[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+[ \t]*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NO_CHARSETS = {"unicode_escape", "raw_unicode_escape", "punycode", "idna", "undefined"}
@@ -244,11 +245,6 @@ def _base64(data: bytes) -> Entity:
 def message_ids(text: str) -> tuple[str, ...]:
     """The message ids in a header, with their angle brackets, in order and each once."""
     return tuple(dict.fromkeys(found[0] for found in _MESSAGE_ID.finditer(text)))
-
-
-def is_address(text: str) -> bool:
-    """A plain ASCII addr-spec, without quotes, comments or routes, that may be written to."""
-    return _ADDRESS.fullmatch(text) is not None and ".." not in text
 
 
 @dataclass(frozen=True)
