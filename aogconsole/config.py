@@ -22,6 +22,8 @@ from aogconsole.settings import Settings
 from aogconsole.text import clean
 
 ENVIRONMENT = "AOGCONSOLE_"
+HUGE = 1e9
+"""No number of ours is as large; in seconds it is 31 years."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Key:
     path: bool
     secret: bool
     least: float | None
+    most: float | None
 
     def __str__(self) -> str:
         return f"{self.section}.{self.name}"
@@ -97,8 +100,7 @@ def _keys_of(cls: type, section: str) -> Iterator[Key]:
         if dataclasses.is_dataclass(hint):
             yield from _keys_of(typing.cast("type", hint), f"{section}.{item.name}".lstrip("."))
         else:
-            meta = item.metadata
-            yield Key(section, item.name, hint, item.default, meta["doc"], meta["path"], meta["secret"], meta["least"])
+            yield Key(section, item.name, hint, item.default, **item.metadata)
 
 
 def load(
@@ -108,17 +110,14 @@ def load(
     path = file or default_path(environ)
     known = {str(key): key for key in known_keys()}
     folder = path.parent.absolute()
-    if path.exists():
-        document, source = _read(path), str(path)
-    elif file is not None or environ.get("AOGCONSOLE_CONFIG"):
+    document = _read(path)
+    if document is None and (file is not None or environ.get("AOGCONSOLE_CONFIG")):
         raise ConfigError(
             f"there is no configuration file {path}", "make one with `aogconsole config init`, or name another"
         )
-    else:
-        document, source = {}, ""
     values = {name: Value(key.default, "default") for name, key in known.items()}
-    for name, raw in _flatten(document, known):
-        values[name] = Value(_convert(known[name], raw, str(path)), source)
+    for name, raw in _flatten(document or {}, known):
+        values[name] = Value(_convert(known[name], raw, str(path)), str(path))
     for variable, raw in environ.items():
         name = variable.removeprefix(ENVIRONMENT).lower().replace("__", ".")
         if variable.startswith(ENVIRONMENT) and "__" in variable:
@@ -130,26 +129,31 @@ def load(
         values[name] = Value(_convert(known[name], raw, "flag"), "flag")
     for name, key in known.items():
         if key.path and values[name].value:
-            values[name] = dataclasses.replace(values[name], value=str(folder / Path(values[name].value).expanduser()))
+            values[name] = dataclasses.replace(values[name], value=str(located(values[name].value, name, folder)))
     settings = _build(Settings, "", values)
     _check(settings, path)
-    return Config(settings, values, path if path.exists() else None, folder)
+    return Config(settings, values, None if document is None else path, folder)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", "correct the line it names") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", "make it a readable UTF-8 file") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or error
+        raise ConfigError(f"{clean(str(path))} cannot be read: {why}", "make it a readable UTF-8 file") from None
 
 
 def _flatten(document: Mapping[str, Any], known: Mapping[str, Key], prefix: str = "") -> Iterator[tuple[str, Any]]:
     sections = {key.section for key in known.values()}
     for name, value in document.items():
         full = f"{prefix}{name}"
-        if isinstance(value, dict) and full in sections:
+        if full in sections:
+            if not isinstance(value, dict):
+                raise ConfigError(f"{full} is a section, not a setting", f"write [{full}], and its settings below")
             yield from _flatten(value, known, f"{full}.")
         else:
             _known(full, known, "the configuration")
@@ -181,8 +185,9 @@ def _wanted(key: Key) -> str:
     if typing.get_origin(key.type) is typing.Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(key.type))
     least = f", at least {key.least:g}" if key.least is not None else ""
-    names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
-    return names.get(key.type, "a list of texts") + least
+    most = f", at most {key.most:g}" if key.most is not None else ""
+    names = {str: "a text of printable characters", bool: "true or false", int: "a whole number", float: "a number"}
+    return names.get(key.type, "a list of texts") + least + most
 
 
 def _convert(key: Key, raw: Any, where: str) -> Any:
@@ -192,10 +197,13 @@ def _convert(key: Key, raw: Any, where: str) -> Any:
     elif typing.get_origin(key.type) is tuple:
         good = tuple(raw) if isinstance(raw, list | tuple) and all(isinstance(one, str) for one in raw) else None
     elif key.type is float:
-        good = float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else None
+        good = float(raw) if type(raw) in (int, float) and abs(raw) < HUGE else None  # so no nan, no inf
     elif type(raw) is key.type:
         good = raw
-    if good is None or (key.least is not None and good < key.least):
+    texts = (good,) if isinstance(good, str) else good if isinstance(good, tuple) else ()
+    too_small = key.least is not None and good is not None and good < key.least
+    too_large = key.most is not None and good is not None and good > key.most
+    if good is None or too_small or too_large or not all(text.isprintable() for text in texts):
         raise ConfigError(f"{key} in {where} is {clean(repr(raw))}, not {_wanted(key)}", f"{key}: {key.doc}")
     return good
 
@@ -250,7 +258,7 @@ def reveal(reference: str, key: str, folder: Path) -> str:
                 raise ConfigError(f"{key} refers to the environment variable {clean(name)}, which is not set", "set it")
             return value
         case "file":
-            return _secret_file(folder / Path(name).expanduser(), key)
+            return _secret_file(located(name, key, folder), key)
         case "credential":
             store = os.environ.get("CREDENTIALS_DIRECTORY")
             if not store:
@@ -264,6 +272,14 @@ def reveal(reference: str, key: str, folder: Path) -> str:
                 f"{key} is not a reference to a secret",
                 "write file:PATH, env:NAME or credential:NAME, never the secret itself",
             )
+
+
+def located(path: str, key: str, folder: Path) -> Path:
+    """A path of the configuration: relative to its folder, `~` for a home. Raises ConfigError."""
+    try:
+        return folder / Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key} is {clean(path)}, but that account is unknown", "write the whole path") from None
 
 
 def _secret_file(path: Path, key: str, systemd: bool = False) -> str:

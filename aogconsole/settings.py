@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
-def setting(default: Any, doc: str, *, path: bool = False, secret: bool = False, least: float | None = None) -> Any:
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    path: bool = False,
+    secret: bool = False,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
     """Declare one setting. `path`: relative to the file's folder; `secret`: a reference, never the secret itself."""
-    return field(default=default, metadata={"doc": doc, "path": path, "secret": secret, "least": least})
+    given = {"doc": doc, "path": path, "secret": secret, "least": least, "most": most}
+    return field(default=default, metadata=given)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Staging:
     """The staging host, over SSH."""
 
     host: str = setting("almasciencedev.hq.eso.org", "the staging host")
-    port: int = setting(22, "its SSH port", least=1)
+    port: int = setting(22, "its SSH port", least=1, most=65535)
     user: str = setting("arcdistribution", "the account there")
     key: str = setting("", "private key; the agent otherwise", path=True)
     known_hosts: str = setting("known_hosts", "file with the host's key", path=True)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from aogconsole import times
-from aogconsole.config import Config
+from aogconsole.config import Config, located
 from aogconsole.desk import Desk
 from aogconsole.errors import ConfigError
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 from aogconsole.letterbook import LetterBook
+from aogconsole.requests.addresses import is_address
 from aogconsole.requests.letters import LetterKind, LetterRules, texts
 from aogconsole.text import clean
 from backends.ports import Archive, Inbox, Outbox, StagingHost
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 def letter_rules(config: Config) -> LetterRules:
     """The site's rules for letters, with its own texts where it has them."""
     mail = config.settings.mail
+    for key, address in (("mail.address", mail.address), ("mail.expert", mail.expert)):
+        if not is_address(address):
+            raise ConfigError(f"{key} is '{clean(address)}', which is no mail address", "write it as name@example.org")
     return LetterRules(mail.address, mail.expert, mail.senders, mail.cc_refusals, _letter_texts(mail.letters))
 
 
@@ -123,7 +127,7 @@ def outbox(config: Config) -> Outbox:
 
 def maildir(config: Config, setting: str) -> Path:
     """The folder of a `maildir:PATH`, relative to the configuration's."""
-    return config.folder / Path(setting.removeprefix("maildir:")).expanduser()
+    return located(setting.removeprefix("maildir:"), "the Maildir", config.folder)
 
 
 def bench(config: Config, journal: Journal, actor: Actor) -> Bench:

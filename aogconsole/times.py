@@ -19,7 +19,10 @@ def text(time: datetime) -> str:
 def parse(written: str) -> datetime:
     """The reverse of `text`; takes any ISO 8601 time, UTC where it names no zone. Raises ValueError."""
     time = datetime.fromisoformat(written)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{written} is beyond the calendar in UTC") from None
 
 
 def now_text() -> str:

@@ -99,13 +99,15 @@ def engine_note(session: Session) -> None:
         click.echo("aogconsole: no engine runs now; it will be done when one does (`aogconsole serve`)", err=True)
 
 
-REQUEST = click.argument("request", type=int, shell_complete=lambda ctx, _param, text: _open_requests(ctx, text))
-RUN = click.argument("run", type=int)
-LETTER = click.argument("letter", type=int)
+IDENT = click.IntRange(min=1, max=2**63 - 1)
+"""An id, as SQLite can hold it."""
+REQUEST = click.argument("request", type=IDENT, shell_complete=lambda ctx, _param, text: _open_requests(ctx, text))
+RUN = click.argument("run", type=IDENT)
+LETTER = click.argument("letter", type=IDENT)
 WHY = click.option("--why", required=True, help="The reason; it stands in the history.")
 SEEN = click.option("--seen", type=int, help="Act only if the version is still this one.")
 LIMIT = click.option(
-    "--limit", type=click.IntRange(min=-1), default=1000, show_default=True, help="The newest N; -1 for all."
+    "--limit", type=click.IntRange(-1, 10**9), default=1000, show_default=True, help="The newest N; -1 for all."
 )
 
 

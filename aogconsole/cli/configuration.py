@@ -48,11 +48,19 @@ def init_command(session: Session) -> None:
 @as_json
 @click.pass_obj
 def check_command(session: Session, *, json_: bool) -> None:
-    """Read the configuration and the secrets it refers to; exit 3 when something is wrong."""
+    """Read the configuration and the secrets it refers to, and connect nowhere; exit 3 when something is wrong."""
+    from aogconsole import site
+
     loaded = session.config
     for key in config.known_keys():
         if key.secret:
             loaded.secret(str(key))
+    site.letter_rules(loaded)
+    given = loaded.settings
+    for made, wanted in ((site.inbox, given.mail.inbox), (site.outbox, given.mail.outgoing),
+                         (site.archive, given.archive.dsn)):  # fmt: skip
+        if wanted:
+            made(loaded)
     if json_:
         emit({"ok": True, "file": str(loaded.file) if loaded.file else None})
     else:

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from aogconsole import times, views
-from aogconsole.cli.common import LIMIT, Session, as_json, emit, say, table
+from aogconsole.cli.common import IDENT, LIMIT, Session, as_json, emit, say, table
 from aogconsole.cli.runs import staged
 from aogconsole.errors import UsageError
 from aogconsole.journal import history
 
 
 @click.command("history")
-@click.argument("request", type=int, required=False)
+@click.argument("request", type=IDENT, required=False)
 @click.option(
     "--verify", is_flag=True, help="Check the whole chain, and that it leads to what is stored; exit 1 if not."
 )

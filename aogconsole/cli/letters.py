@@ -95,11 +95,11 @@ def edit_command(session: Session, letter: int, file: Any, seen: int | None, *, 
     from aogconsole.requests.letters import Draft, editable
 
     journal, desk = session.desk()
-    text = (
-        file.read()
-        if file
-        else click.edit(editable(Draft.from_json(json.loads(journal.fetch("letter", letter)["draft"]))))
-    )
+    draft = editable(Draft.from_json(json.loads(journal.fetch("letter", letter)["draft"])))
+    try:
+        text = file.read() if file else click.edit(draft)
+    except UnicodeDecodeError:
+        raise UsageError("the new text is not UTF-8", "write it in UTF-8") from None
     if text is not None:
         desk.edit(letter, text, seen=seen)
     found = views.letter(journal.fetch("letter", letter))

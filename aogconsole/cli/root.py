@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 from aogconsole.cli.common import Session, complain
-from aogconsole.errors import AogError
+from aogconsole.errors import AogError, StorageError
 
 COMMANDS = {
     "ingest": "mails", "mails": "mails", "compose": "mails",
@@ -56,6 +57,8 @@ def cli(ctx: click.Context, config_file: Path | None, *, read_only: bool) -> Non
 
 def main() -> None:
     """Run the command line; the exit codes are design section 5's."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no UTF-8 loses a letter, not a list
     try:
         status = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -68,6 +71,16 @@ def main() -> None:
         complain(error)
         status = error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush()
         status = 0
+    except OSError as error:
+        where = error.filename or "the output could not be written"
+        complain(StorageError(f"{where}: {error.strerror or error}", "check the disk, owner and mode"))
+        _hush()
+        status = StorageError.exit_code
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _hush() -> None:
+    """What is still in the buffer goes nowhere, without a word at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

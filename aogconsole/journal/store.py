@@ -233,6 +233,8 @@ def storage(path: Path) -> Iterator[None]:
         yield
     except sqlite3.IntegrityError:
         raise
+    except UnicodeEncodeError:
+        raise UsageError("a text is not valid UTF-8", "write it in UTF-8, as the terminal's locale should be") from None
     except (sqlite3.DatabaseError, OSError) as error:
         name = getattr(error, "sqlite_errorname", "") or error.__class__.__name__
         hints = {
