@@ -154,8 +154,10 @@ class SshStagingHost:
                     raise
                 if not connection.is_closed():
                     await asyncio.sleep(attempt / 10)
-        process.stdin.write(self._program)
-        process.stdin.write_eof()
+        # a host that has already answered listens no more; its exit status says the rest
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(self._program)
+            process.stdin.write_eof()
         return process
 
     async def _connected(self) -> asyncssh.SSHClientConnection:

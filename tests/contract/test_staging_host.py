@@ -299,6 +299,8 @@ async def test_a_killed_wrapper_is_a_lost_run(host: SshStagingHost, staging_site
     staging_site.install(GATED)
     token = new_token()
     await start(host, token)
+    while not starts(staging_site):
+        await asyncio.sleep(0.02)
     run = await host.status(token)
     assert run.pid
     staging_site.kill(run.pid)
