@@ -152,7 +152,7 @@ lock_held() {
 # $run_state, $run_exit and $run_why of $token.
 judge() {
     dir=$root/$token run_state=absent run_exit='' run_why='' run_pid='' run_boot='' run_slot=''
-    if [ -e "$dir/pid" ]; then
+    if [ -e "$dir/pid" ] || [ -e "$dir/exit" ]; then
         read_pid
         run_state=running
         has_exited && return

@@ -119,6 +119,8 @@ async def test_start_twice_runs_once(host: SshStagingHost, staging_site: Staging
     open_gate(staging_site)
     await until(host, token, "exited")
     assert (await start(host, token)).outcome == "already"
+    (staging_site.root / token / "pid").unlink()
+    assert (await start(host, token)).outcome == "already", "an exit status alone is proof enough"
     assert len(starts(staging_site)) == 1
 
 
