@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,8 @@ from aogconsole.errors import MailError, UsageError
 @click.pass_obj
 def ingest_command(session: Session, files: tuple[str, ...], received: str | None, *, json_: bool) -> None:
     """Take mails in from files (-: standard input)."""
+    import asyncio
+
     at = _time(received) if received else times.now()
     mails = [(file, _read(file)) for file in files]
     told = asyncio.run(_take(session, mails, at))
@@ -105,6 +106,8 @@ def compose_command(
     json_: bool,
 ) -> None:
     """Write the helpdesk's request mails, one per MOUS."""
+    import asyncio
+
     from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
     from aogconsole.site import compose
 
