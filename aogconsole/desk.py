@@ -15,6 +15,7 @@ from aogconsole import times
 from aogconsole.errors import Conflict, UsageError
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
 from aogconsole.journal.history import Actor
+from aogconsole.journal.known import SETTLED
 from aogconsole.journal.store import Journal, encode
 from aogconsole.letterbook import STATE_OF, LetterBook
 from aogconsole.requests import letters
@@ -40,7 +41,9 @@ class Desk:
         with self._journal.transaction():
             row = self._journal.fetch("request", request)
             self._complete(row)
+            self._alone(request, {name: row[name] for name in PARSE})
             self._book.discard_drafts(request, "checked again")
+            self._drop_unstarted(request, "checked again")
             self._move(request, "recheck", State.RECEIVED, seen=seen, next_try=None, tries=0, before_hold=None)
 
     def stage(self, request: int, *, seen: int | None = None) -> None:
@@ -233,6 +236,15 @@ class Desk:
             over = {"sent", "partly_refused", "refused", "ambiguous", "bounced", "discarded"}
             if row["state"] not in over:
                 raise Conflict(self._journal.first("letter", letter, row["state"], "resend"), "use send")
+            live = self._live(row["request"])
+            if live is not None:
+                sentence = f"letter {live['id']} of request {row['request']} is {live['state']}"
+                raise Conflict(sentence, "send that one, or discard it first")
+            if not self._book.entitled(row):
+                raise Conflict(
+                    f"request {row['request']} is not known to be entitled to what letter {letter} links to",
+                    "recheck it, then stage it",
+                )
             new = self._book.again(letter)
             self._move(
                 row["request"],
@@ -307,9 +319,7 @@ class Desk:
         self._journal.change("request", request, self._actor, verb, origins=allowed, target=target, why=why, **rest)
 
     def _approve_live(self, request: int, seen: int | None) -> int:
-        row = self._journal.one(
-            "select * from letter where request = ? and state in ('draft', 'approved', 'sending')", request
-        )
+        row = self._live(request)
         if row is None:
             raise Conflict(f"request {request} has no letter to send", "use refuse --as, or resend")
         if row["state"] != "draft":
@@ -318,15 +328,21 @@ class Desk:
         self.approve(row["id"])
         return int(row["id"])
 
+    def _live(self, request: int) -> Any:
+        return self._journal.one(
+            "select * from letter where request = ? and state in ('draft', 'approved', 'sending')", request
+        )
+
     def _complete(self, row: Any) -> None:
         missing = [name for name in PARSE if not row[name]]
         if missing:
             raise Conflict(f"request {row['id']} lacks {', '.join(missing)}", "use correct")
 
     def _alone(self, request: int, fields: Mapping[str, str | None]) -> None:
-        """No second open request for the same data, user and ticket."""
+        """No second open request for the same data, user and ticket; one that a stranger proposed is none."""
+        key = "mous = ? and account = ? and ticket = ?"
         other = self._journal.one(
-            "select id from request where mous = ? and account = ? and ticket = ? and state <> 'closed' and id <> ?",
+            f"select id from request where {key} and state <> 'closed' and {SETTLED} and id <> ?",  # noqa: S608
             fields["mous"], fields["account"], fields["ticket"], request,
         )  # fmt: skip
         if other:

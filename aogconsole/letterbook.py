@@ -42,14 +42,21 @@ class LetterBook:
         return self._insert(request, kind, run, made)
 
     def again(self, letter: int) -> int:
-        """Draft a letter anew, with a new Message-ID to come: the operator chose to send it again."""
+        """Draft a letter anew, as edited, with a new Message-ID to come: the operator chose to send it again."""
         row = self._journal.fetch("letter", letter)
         made = (
             Draft.from_json(json.loads(row["draft"]))
             if row["draft"]
             else self._make(row["request"], row["kind"], row["run"])
         )
-        return self._insert(row["request"], row["kind"], row["run"], made)
+        return self._insert(row["request"], row["kind"], row["run"], made, edited=row["edited"])
+
+    def entitled(self, row: Any) -> bool:
+        """Whether a letter gives nothing away: what a link leads to is what its request is now entitled to."""
+        if row["kind"] != "link":
+            return True
+        request, run = self._journal.fetch("request", row["request"]), self._journal.fetch("run", row["run"])
+        return bool(request["verdict"] == "entitled" and request["mous"] == run["mous"])
 
     def discard_drafts(self, request: int, why: str) -> None:
         """Drop what is drafted or approved for a request; a letter that is on its way is a Conflict."""
@@ -88,15 +95,17 @@ class LetterBook:
 
     def _current(self, row: Any, draft: Draft) -> Draft:
         """A link letter tells the days that are left when it goes, unless a person wrote it anew."""
+        if not self.entitled(row):
+            raise UsageError("its request is not known to be entitled to what it links to", "recheck it, then stage it")
         if row["kind"] != "link" or row["edited"]:
             return draft
         return self._make(row["request"], "link", row["run"])
 
-    def _insert(self, request: int, kind: str, run: int | None, made: Draft) -> int:
+    def _insert(self, request: int, kind: str, run: int | None, made: Draft, edited: int = 0) -> int:
         ident = self._journal.new_id("letter")
         self._journal.insert("letter", {
             "id": ident, "request": request, "run": run, "kind": kind, "state": "draft",
-            "draft": encode(made.to_json()), "created_at": times.now_text(),
+            "draft": encode(made.to_json()), "edited": edited, "created_at": times.now_text(),
         })  # fmt: skip
         self._journal.record(
             self._actor, "draft", "letter", ident, target="draft", data={"request": request, "kind": kind}

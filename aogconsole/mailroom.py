@@ -23,6 +23,8 @@ from aogconsole.requests.intake import Fields, IntakeRules
 from aogconsole.requests.mail import ParsedMail
 from aogconsole.requests.request import OPEN, TRANSITIONS, State
 
+GONE = frozenset({"sent", "partly_refused", "ambiguous", "sending", "bounced"})
+"""States of a letter that can come back."""
 NOTE_CHARACTERS = 20_000
 """What a note keeps of a mail's text; the whole stays in the mailbox."""
 
@@ -150,8 +152,8 @@ class MailRoom:
         )
 
     def _bounced(self, letter: int, request: int, why: str) -> None:
-        states = {"sent", "partly_refused", "ambiguous", "sending", "bounced"}
-        self._journal.change("letter", letter, self._actor, "bounced", origins=states, target="bounced", why=why)
+        if self._journal.fetch("letter", letter)["state"] in GONE:  # any other may not have gone: the mail claims it
+            self._journal.change("letter", letter, self._actor, "bounced", origins=GONE, target="bounced", why=why)
         row = self._journal.fetch("request", request)
         sentence = f"letter {letter} came back: {why}"
         arrow = TRANSITIONS["bounced"]
