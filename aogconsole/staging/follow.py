@@ -29,7 +29,7 @@ REPORT = 0.1
 HEARTBEAT = 1.0
 """Seconds between two reports when nothing comes; also the longest that bytes stay unsynced."""
 PIECE = 1 << 20
-AHEAD = 4 << 20
+AHEAD = 16 << 20
 """Bytes received and not yet written at which receiving waits for the disk."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 30.0
 """Seconds before a broken line is tried again, doubled each time."""
@@ -41,7 +41,10 @@ class Heard(Protocol):
     """Told what a run has said: about ten times a second while it speaks, once a second while it is silent."""
 
     def __call__(self, milestones: tuple[Milestone, ...], size: int, lines: int, /) -> None:
-        """All milestones so far, and the bytes and lines that are in the file."""
+        """All milestones so far, the bytes in the file, the lines read.
+
+        What is read may be a little ahead of what is in the file; after a crash the same is told again, in order.
+        """
         ...
 
 
@@ -77,7 +80,7 @@ class Follower:
         self._pending: list[bytes] = []
         self._ahead = 0
         self._came, self._room = asyncio.Event(), asyncio.Event()
-        self._reported = 0.0
+        self._reported, self._untold = 0.0, False
 
     async def follow(self) -> RemoteRun:
         """Follow until the host says that the run is over and its whole log is here; the transcript is then closed.
@@ -156,6 +159,7 @@ class Follower:
         pieces = self._host.log(self._token, self._file.size)
         try:
             async for piece in pieces:
+                self._feed(piece)
                 self._pending.append(piece)
                 self._ahead += len(piece)
                 self._came.set()
@@ -168,19 +172,17 @@ class Follower:
 
     async def _store(self) -> None:
         """Write what has come, or see that nothing comes for a while."""
-        late = time.monotonic() - self._reported >= REPORT
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HEARTBEAT if late else REPORT):
+            async with asyncio.timeout(REPORT if self._untold else HEARTBEAT):
                 await self._came.wait()
         self._came.clear()
         pieces, self._pending, size, self._ahead = self._pending, [], self._ahead, 0
         self._room.set()
         if pieces:
             await self._in_thread(partial(self._file.append, pieces))
-            for piece in pieces:
-                self._feed(piece)
+            self._untold = True
         self._sync_beside()
-        if time.monotonic() - self._reported >= REPORT:
+        if time.monotonic() - self._reported >= (REPORT if self._untold else HEARTBEAT):
             self._report()
         if 0 < size < PIECE:
             await asyncio.sleep(GATHER)
@@ -199,7 +201,7 @@ class Follower:
             self._milestones = self._transcript.milestones
 
     def _report(self) -> None:
-        self._reported = time.monotonic()
+        self._reported, self._untold = time.monotonic(), False
         self._heard(self._milestones, self._file.size, self._transcript.lines)
 
     def _tell_line(self, why: str) -> None:

@@ -4,8 +4,8 @@ The formats are those of the procedure's two transcripts (revision 1, 2019-08-05
 fixed. A line ends with LF, CR LF or CR (rsync's progress); trailing blanks do not matter; lines in between do not.
 A line that is over 4 kB, not UTF-8 or not printable is never a milestone. Memory is bounded whatever comes.
 
-Nearly every byte is log that says nothing, and the link brings hundreds of MB a second. So the bulk is matched 64
-lines at a time by one regular expression that skips lines which cannot begin a milestone, by their first byte.
+Nearly every line is log that says nothing, and the link brings hundreds of MB a second. So the lines of a chunk are
+split (`BytesIO` is twice as fast at it as `splitlines`) and told apart by their first bytes without a loop in Python.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
+from operator import itemgetter
 from typing import NamedTuple
 
 from aogconsole.errors import InvalidId
@@ -179,16 +181,15 @@ _HEADS = frozenset(mark.head.encode() for mark in _MARKS)
 _BY_HEAD = {
     head: tuple((mark, re.compile(mark.pattern)) for mark in _MARKS if mark.head.encode() == head) for head in _HEADS
 }
-# Possessive and without alternatives: a mismatch never backtracks.
-_DULL_LINE = b"(?![" + re.escape(bytes({head[0] for head in _HEADS})) + rb"])[^\n]*+\n"
-_DULL = tuple((lines, re.compile(_DULL_LINE * lines)) for lines in (64, 8))
+_FIRST_BYTES = frozenset(head[0] for head in _HEADS)
+_first_byte = itemgetter(0)
 _DECISIVE = frozenset({"url", "completed", "deletion", "failed", "workdir_kept"})
 
 
 class Transcript:
     """The output of one run, fed as it comes: any split of the bytes gives the same milestones.
 
-    For one thread at a time. Costs about 1 ns a byte.
+    For one thread at a time. Costs about half a nanosecond a byte.
     """
 
     def __init__(self, project: ProjectCode, mous: MousUid, ticket: Ticket, url_prefixes: Iterable[str]) -> None:
@@ -232,25 +233,26 @@ class Transcript:
         if b"\r" in chunk:
             self._lines -= chunk.count(b"\r\n")
             chunk = chunk.replace(b"\r", b"\n")
-        position = 0
-        if self._rest_length and (end := chunk.find(b"\n")) >= 0:
-            if self._rest_length + end <= LONGEST_LINE:
-                self._rest += chunk[:end]
-            self._rest_length += end
-            self._end_rest(start + end)
-            position = end + 1
-        position = self._read_lines(chunk, position, start)
-        tail = len(chunk) - position
-        if self._rest_length + tail <= LONGEST_LINE:
-            self._rest += chunk[position:]
-        self._rest_length += tail
+        lines = list(BytesIO(chunk))
+        tail = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        self._lines += len(lines)
+        if lines and self._rest_length:
+            ending = lines.pop(0)
+            self._end_rest(ending, start)
+            start += len(ending)
+        if not _FIRST_BYTES.isdisjoint(map(_first_byte, lines)):
+            self._read_lines(lines, start)
+        if self._rest_length + len(tail) <= LONGEST_LINE:
+            self._rest += tail
+        self._rest_length += len(tail)
         return tuple(self._milestones[known:])
 
     def close(self) -> tuple[Milestone, ...]:
         """No more comes: an unterminated last line is a line too. Returns the new milestones."""
         known = len(self._milestones)
         if self._rest_length:
-            self._end_rest(self._bytes)
+            self._lines += 1
+            self._end_rest(b"", self._bytes)
         return tuple(self._milestones[known:])
 
     def outcome(self, exit_status: int | None) -> Outcome:
@@ -300,28 +302,16 @@ class Transcript:
         first = self._first.get(kind)
         return None if first is None or kind in self._differing else first.values[name]
 
-    def _read_lines(self, chunk: Bytes, position: int, start: int) -> int:
-        """Read the lines that end in the chunk, from `position` on; returns where the last one ends."""
-        lines = 0
-        while True:
-            for count, dull in _DULL:
-                while found := dull.match(chunk, position):
-                    position = found.end()
-                    lines += count
-            end = chunk.find(b"\n", position)
-            if end < 0:
-                self._lines += lines
-                return position
-            lines += 1
-            if chunk[position : position + 4] in _HEADS and end - position <= LONGEST_LINE:
-                self._read_line(chunk[position:end], start + position)
-            position = end + 1
+    def _read_lines(self, lines: Iterable[Bytes], offset: int) -> None:
+        for line in lines:
+            if line[0] in _FIRST_BYTES and line[:4] in _HEADS and len(line) <= LONGEST_LINE:
+                self._read_line(line, offset)
+            offset += len(line)
 
-    def _end_rest(self, end: int) -> None:
-        """The line begun in an earlier chunk ends at byte `end` of the output."""
-        self._lines += 1
-        if self._rest_length <= LONGEST_LINE:
-            self._read_line(self._rest, end - self._rest_length)
+    def _end_rest(self, ending: Bytes, start: int) -> None:
+        """The line begun in earlier chunks ends with the first bytes of the chunk at `start`."""
+        if self._rest_length + len(ending) <= LONGEST_LINE:
+            self._read_line(self._rest + ending, start - self._rest_length)
         self._rest, self._rest_length = b"", 0
 
     def _read_line(self, line: Bytes, offset: int) -> None:

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.bench_follow [MEGABYTES] [ROUNDS]
 
-Prints the median of each over rounds that take turns, and ratios. The requirement: at least 0.9 of asyncssh with its
-own defaults. The second baseline has our connection's settings, so that what we add to the reading itself is seen.
+Prints the best of each over rounds that take turns (whatever else runs only adds time), and ratios. The requirement:
+at least 0.9 of asyncssh with its own defaults. The other baselines have our cipher, and our adapter with aogremote, so
+that what following adds to the reading is seen too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import statistics
 import sys
 import tempfile
 import time
@@ -27,23 +27,20 @@ from backends.ssh import SshStagingHost
 from tests.support.sshd import ACCOUNT, StagingSite, _furnish
 
 JOB = ProjectCode.parse("2012.1.00357.S"), MousUid.parse("uid___A002_X788a57_X29"), Ticket.parse("15270")
-WORDS = [
+WORDS = (
     "INFO",
     "WARN",
     "flagdata:::",
     "applying",
     "gaincal",
-    "for",
     "field",
     "J1924-2914",
     "spw",
     "0:4~123",
-    "solution",
-    "interval",
     "SNR",
     ">",
     "3.0",
-]
+)
 SEED = (Path(__file__).parents[1] / "corpora" / "transcripts" / "success.txt").read_text().splitlines(keepends=True)
 
 
@@ -83,6 +80,14 @@ async def asyncssh_reading(site: StagingSite, path: Path, ciphers: tuple[str, ..
         process = await connection.create_process(f"cat {path}", encoding=None)
         while piece := await process.stdout.read(262144):
             yield piece
+
+
+async def aogremote_reading(site: StagingSite, token: str) -> AsyncIterator[bytes]:
+    """The same log by our adapter and `aogremote log`."""
+    host = SshStagingHost(site.settings())
+    await host.hello()
+    async for piece in host.log(token, 0):
+        yield piece
 
 
 async def following(site: StagingSite, token: str, size: int, lines: int) -> float:
@@ -125,6 +130,7 @@ async def main(megabytes: int, rounds: int) -> None:
             "asyncssh into nothing, our cipher": lambda: into_nothing(
                 asyncssh_reading(site, log, ("aes128-gcm@openssh.com",)), size
             ),
+            "our adapter into nothing": lambda: into_nothing(aogremote_reading(site, token), size),
             "followed into a file, milestones read": lambda: following(site, token, size, lines),
         }
         took: dict[str, list[float]] = {name: [] for name in ways}
@@ -138,13 +144,13 @@ async def main(megabytes: int, rounds: int) -> None:
 
 def report(took: dict[str, list[float]], size: int, lines: int) -> None:
     """Print rates, and ours over each baseline."""
-    medians = {name: statistics.median(seconds) for name, seconds in took.items()}
-    *baselines, ours = medians
-    print(f"{size / 1e6:.0f} MB, {lines} lines, median of {len(took[ours])}")
-    for name, seconds in medians.items():
+    best = {name: min(seconds) for name, seconds in took.items()}
+    *baselines, ours = best
+    print(f"{size / 1e6:.0f} MB, {lines} lines, best of {len(took[ours])}")
+    for name, seconds in best.items():
         print(f"{name:40} {size / seconds / 1e6:7.0f} MB/s {lines / seconds:12,.0f} lines/s")
     for name in baselines:
-        print(f"ratio to {name:40} {medians[name] / medians[ours]:.2f}")
+        print(f"ratio to {name:40} {best[name] / best[ours]:.2f}")
 
 
 if __name__ == "__main__":
