@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
 import os
 import tomllib
 import typing
@@ -164,6 +163,8 @@ def _known(name: str, known: Mapping[str, Key], where: str) -> None:
     if name in known:
         return
     choices = [*known, *sorted({key.section for key in known.values()})]
+    import difflib
+
     near = difflib.get_close_matches(name, choices, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "`aogconsole config show` lists every key"
     raise ConfigError(f"{clean(where)} has an unknown key {clean(name)}", hint)

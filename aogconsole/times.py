@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 
 def now() -> datetime:
@@ -32,4 +31,6 @@ def now_text() -> str:
 
 def day(time: datetime, zone: str) -> str:
     """The calendar day, `YYYY-MM-DD`, that a time falls on in a time zone."""
+    from zoneinfo import ZoneInfo
+
     return time.astimezone(ZoneInfo(zone)).date().isoformat()

@@ -7,11 +7,9 @@ end shows too (`history --verify --head SEQ:HASH`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pwd
-import socket
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,11 +34,13 @@ class Actor:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
             name = f"uid{os.getuid()}"
-        return cls(f"{name}@{socket.gethostname()}", f"{via} {os.getpid()}")
+        return cls(f"{name}@{os.uname().nodename}", f"{via} {os.getpid()}")
 
 
 def digest(previous: str, values: tuple[object, ...]) -> str:
     """SHA-256 over the previous row's hash and this row's values, as JSON in the order of COLUMNS."""
+    import hashlib  # OpenSSL is slow to load, and most verbs only read
+
     content = json.dumps([previous, *values], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -104,6 +104,8 @@ def announce(path: str, seq: int, hashed: str) -> None:
     """Send the head to syslog (a datagram to its socket); a machine without one loses nothing but the witness."""
     if not path:
         return
+    import socket
+
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.setblocking(False)
         syslog.connect(path)

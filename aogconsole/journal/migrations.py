@@ -6,11 +6,12 @@ A newer schema than this program knows is refused before anything is touched.
 from __future__ import annotations
 
 import secrets
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from aogconsole.journal.store import statement
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,17 +20,16 @@ migrations = Migrations("aogconsole")
 
 
 def _run(db: Database, script: str, version: int) -> None:
-    text = resources.files("aogconsole.journal").joinpath("sql", script).read_text(encoding="utf-8")
-    for statement in text.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    for part in statement(script).split(";\n"):
+        if part.strip():
+            db.execute(part)
     db.execute(f"pragma user_version = {version}")
 
 
 @migrations(name="schema_1")
 def schema_1(db: Database) -> None:
     """Mails, requests, checks, runs, letters, notes, the history; and the journal's own id."""
-    _run(db, "schema_1.sql", 1)
+    _run(db, "schema_1", 1)
     db.execute(
         "insert into meta values ('journal_id', ?), ('created_at', strftime('%Y-%m-%dT%H:%M:%SZ'))",
         [secrets.token_hex(16)],

@@ -14,7 +14,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ NETWORK = frozenset(
 @functools.cache
 def statement(name: str) -> str:
     """The text of `sql/NAME.sql`."""
-    return resources.files("aogconsole.journal").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return Path(__file__).with_name("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
 def encode(value: Any) -> str:
