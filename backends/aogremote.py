@@ -108,7 +108,9 @@ def parse_list(answer: str) -> HostRuns:
         if key == "foreign":
             pid, _, command = value.partition(" ")
             foreign.append(ForeignRun(_number(pid), command.strip()))
-    return HostRuns(_runs(lines), tuple(foreign), _number(dict(lines).get("free", "")))
+    told = dict(lines)
+    room = min(_number(told.get(key, "")) for key in ("disk_free", "web_free") if key in told or key == "disk_free")
+    return HostRuns(_runs(lines), tuple(foreign), _number(told.get("free", "")), room)
 
 
 def parse_staged(answer: str) -> tuple[StagedDirectory, ...]:

@@ -118,12 +118,15 @@ class ForeignRun:
 
 @dataclass(frozen=True)
 class HostRuns:
-    """Everything that runs, or ran, on the staging host."""
+    """Everything that runs on the staging host, and what room there is for more."""
 
     runs: tuple[RemoteRun, ...]
+    """Ours that have not ended, lost ones too."""
     foreign: tuple[ForeignRun, ...]
     free: int
     """How many more may be started now: slots, less ours, less those started by hand; not below 0."""
+    room: int
+    """Bytes free for logs and, where the web root is there, for staged data: the lesser of the two."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ ACTIVE = """
 """
 
 
+ROOM = 100 << 20
+"""Bytes that must be free on the staging host before a run is started."""
+
+
 class OwnedElsewhere(ConfigError):
     """The staging host's run folder belongs to another journal: two engines on one inbox would double everything."""
 
@@ -121,7 +125,7 @@ class Staging:
             return
         found = await host.list()
         bench.seen("staging", True, "")
-        free = min(found.free, bench.settings.staging.slots - active)
+        free = min(found.free, bench.settings.staging.slots - active) if found.room >= ROOM else 0
         for row in queue:
             if free <= 0:
                 self._waits(row, found)
@@ -184,8 +188,10 @@ class Staging:
         return run
 
     def _waits(self, row: Any, found: HostRuns) -> None:
-        """Say why the first in the queue waits, when it is not for our own runs."""
+        """Say why a request waits, when it is not for our own runs."""
         why = f"waits: {len(found.foreign)} started by hand on the staging host" if found.foreign else ""
+        if found.room < ROOM:
+            why = "waits: the staging host's disk is full; make room there"
         if why and row["why"] != why:
             with contextlib.suppress(Conflict):
                 self._bench.journal.change(

@@ -187,10 +187,12 @@ tell_run() {
     if first_line "$dir/stopped"; then say stopped "$line"; fi
 }
 
-tell_all_runs() {
+# All runs, or (`live`) those that have not ended: folders stay, so over the years nearly all have.
+tell_runs() {
     for dir in "$root"/*/; do
         dir=${dir%/}
         token=${dir##*/}
+        if [ "${1-}" = live ] && [ -e "$dir/exit" ]; then continue; fi
         if is_hex32 "$token"; then tell_run; fi
     done
 }
@@ -410,6 +412,14 @@ free_bytes() {
     [ -n "$kilobytes" ] && echo $((kilobytes * 1024))
 }
 
+# Bytes free for the runs' logs and for staged data.
+tell_room() {
+    place=$root
+    [ -d "$place" ] || place=$HOME
+    say disk_free "$(free_bytes "$place" || echo 0)"
+    if [ -d "$web_root" ]; then say web_free "$(free_bytes "$web_root" || echo 0)"; fi
+}
+
 kills_user_processes() {
     case $(cat /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf 2>/dev/null |
         sed -n 's/^[[:blank:]]*KillUserProcesses[[:blank:]]*=[[:blank:]]*//p' | tail -n 1) in
@@ -427,8 +437,6 @@ claim() {
 
 do_hello() {
     [ $# -eq 0 ] || claim "$1"
-    place=$root
-    [ -d "$place" ] || place=$HOME
     say aogremote 1
     say host "$(uname -n)"
     say user "$(id -un 2>/dev/null || echo "${LOGNAME:-unknown}")"
@@ -439,8 +447,7 @@ do_hello() {
     say journal "$line"
     say slots "$slots"
     say time "$(date +%s)"
-    say disk_free "$(free_bytes "$place" || echo 0)"
-    if [ -d "$web_root" ]; then say web_free "$(free_bytes "$web_root" || echo 0)"; fi
+    tell_room
     say filesystem "$(stat -f -c %T "$place" 2>/dev/null)"
     say kill_user_processes "$(kills_user_processes)"
     for tool in flock setsid tail; do
@@ -452,7 +459,7 @@ do_hello() {
 do_status() {
     say aogremote 1
     if [ $# -eq 0 ]; then
-        tell_all_runs
+        tell_runs
     else
         token=$1
         tell_run
@@ -462,9 +469,10 @@ do_status() {
 do_list() {
     lock_root
     say aogremote 1
-    tell_all_runs
+    tell_runs live
     count
     say free "$free"
+    tell_room
     for candidate in $foreign; do
         say foreign "$candidate $(tr '\0' ' ' 2>/dev/null <"/proc/$candidate/cmdline" | tr -c ' -~' '?' | head -c 200)"
     done
