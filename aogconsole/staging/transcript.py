@@ -98,8 +98,7 @@ Outcome = Succeeded | Failed | Unclear
 
 class _Mark(NamedTuple):
     kind: str
-    head: str
-    """The first four characters of the line."""
+    head: str  # the first four characters of the line
     pattern: str
     convert: Mapping[str, Callable[[str], Value]] = {}
 
@@ -182,7 +181,6 @@ _BY_HEAD = {
     head: tuple((mark, re.compile(mark.pattern)) for mark in _MARKS if mark.head.encode() == head) for head in _HEADS
 }
 _FIRST_BYTES = frozenset(head[0] for head in _HEADS)
-_first_byte = itemgetter(0)
 _DECISIVE = frozenset({"url", "completed", "deletion", "failed", "workdir_kept"})
 
 
@@ -240,7 +238,7 @@ class Transcript:
             ending = lines.pop(0)
             self._end_rest(ending, start)
             start += len(ending)
-        if not _FIRST_BYTES.isdisjoint(map(_first_byte, lines)):
+        if not _FIRST_BYTES.isdisjoint(map(itemgetter(0), lines)):
             self._read_lines(lines, start)
         if self._rest_length + len(tail) <= LONGEST_LINE:
             self._rest += tail
@@ -381,12 +379,11 @@ def progress(milestones: Iterable[Milestone], elapsed: float, durations: Sequenc
     for milestone in milestones:
         phase = _PHASES.get(milestone.kind, phase)
     usual = usual_duration(durations)
-    match phase:
-        case "completed":
-            return Progress(phase, 1.0)
-        case "failed":
-            return Progress(phase, None)
-    return Progress(phase, min(max(elapsed, 0.0) / usual, 0.99) if usual else None)
+    if phase == "completed":
+        return Progress(phase, 1.0)
+    if phase == "failed" or not usual:
+        return Progress(phase, None)
+    return Progress(phase, min(max(elapsed, 0.0) / usual, 0.99))
 
 
 def usual_duration(durations: Sequence[float]) -> float | None:
