@@ -12,7 +12,7 @@ from aogconsole.desk import Desk
 from aogconsole.errors import Conflict, InvalidId, UsageError
 from aogconsole.requests.request import AT_REST, OPEN, REFUSALS, TRANSITIONS, State
 from tests.support.desk import MOUS, request_mail
-from tests.support.office import OTHER_MOUS, TARGETS, Office, act
+from tests.support.office import OTHER_MOUS, TARGETS, Office, act, bounce
 
 
 @pytest.fixture
@@ -300,20 +300,6 @@ def test_a_bounce_of_a_letter_that_has_not_gone_stops_nothing(office: Office) ->
         assert office.state(request) == State.UNCLEAR
         assert "came back" in office.journal.fetch("request", request)["why"]
     assert office.problems() == []
-
-
-def bounce(message_id: str) -> bytes:
-    """A standard notice that a letter was not delivered."""
-    return (
-        "From: MAILER-DAEMON@mx.example\r\nTo: aog@eso.org\r\nSubject: Undelivered Mail Returned to Sender\r\n"
-        f"Message-ID: <bounce.{message_id[1:-1]}>\r\nMIME-Version: 1.0\r\n"
-        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
-        "--b\r\n\r\nIt could not be delivered.\r\n"
-        "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
-        "Final-Recipient: rfc822; helper@eso.org\r\nAction: failed\r\nStatus: 5.1.1\r\n"
-        "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n\r\n"
-        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {message_id}\r\n\r\n--b--\r\n"
-    ).encode()
 
 
 def test_refuse_confirms_the_letter_that_is_there(office: Office) -> None:

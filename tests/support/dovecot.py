@@ -96,6 +96,17 @@ class Dovecot:
         """The authority that signed its certificate: itself."""
         return self.root / "tls.pem"
 
+    def stop(self) -> None:
+        """End it; the mailboxes stay."""
+        _stop(self.process)
+
+    def start(self) -> None:
+        """Start it again, at the same ports."""
+        process = _run(self.root, self.uid, self.gid, self.port)
+        if process is None:
+            raise RuntimeError(f"dovecot did not start again: {(self.root / 'log').read_text()}")
+        self.process = process
+
 
 @dataclass
 class ImapMailbox:
@@ -204,8 +215,16 @@ def _launched(root: Path, uid: int, gid: int) -> Dovecot | None:
     }
     config = root / "dovecot.conf"
     config.write_text(_CONFIG.format(**values, user=user.pw_name, group=grp.getgrgid(gid).gr_name))
+    process = _run(root, uid, gid, port)
+    return Dovecot(root, uid, gid, port, tls_port, process) if process else None
+
+
+def _run(root: Path, uid: int, gid: int, port: int) -> subprocess.Popen[bytes] | None:
+    """Start the server with the configuration that is there, and wait until it greets as that one says."""
+    config = root / "dovecot.conf"
+    token = config.read_text().partition("login_greeting = ")[2].partition("\n")[0]
     as_user = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    process = subprocess.Popen(
+    process: subprocess.Popen[bytes] = subprocess.Popen(
         [str(DOVECOT), "-F", "-c", str(config)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -219,7 +238,7 @@ def _launched(root: Path, uid: int, gid: int) -> Dovecot | None:
         try:
             with socket.create_connection(("127.0.0.1", port), 1) as line:
                 if token.encode() in line.recv(1000):
-                    return Dovecot(root, uid, gid, port, tls_port, process)
+                    return process
         except OSError:
             pass
         time.sleep(0.02)

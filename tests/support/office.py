@@ -155,3 +155,17 @@ def act(office: Office, desk: Desk, verb: str, request: int) -> None:
             desk.resend(office.letter(request), "it was lost")
         case _:
             getattr(desk, verb)(request, "a reason")
+
+
+def bounce(message_id: str) -> bytes:
+    """A standard notice that a letter was not delivered."""
+    return (
+        "From: MAILER-DAEMON@mx.example\r\nTo: aog@eso.org\r\nSubject: Undelivered Mail Returned to Sender\r\n"
+        f"Message-ID: <bounce.{message_id[1:-1]}>\r\nMIME-Version: 1.0\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
+        "--b\r\n\r\nIt could not be delivered.\r\n"
+        "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
+        "Final-Recipient: rfc822; helper@eso.org\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+        "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n\r\n"
+        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {message_id}\r\n\r\n--b--\r\n"
+    ).encode()
