@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
+import re
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -26,10 +28,13 @@ from backends.ports import ArchiveAnswer, ArchiveRow
 
 _GRACE: Final = 0.5
 """Seconds that a live but slow server gets to confirm that it stopped the statement."""
-_ROWS: Final = 1000
-"""Rows that come with the answer to the statement itself; more need another round trip each thousand."""
+_FIRST_ROWS, _MORE_ROWS = 100, 1000
+"""Rows that come with the answer to the statement itself, and with each further round trip."""
 _NOBODY: Final = {"mous": "uid://A001/X0/X0", "account": "-", "project": None}
 """A question without an answer: it tries the log-in, the grants and the columns."""
+
+_NOISE: Final = re.compile(r"('[^']*')|(?:--[^\n]*|\s)*(?:([,()=])(?:--[^\n]*|\s)*|(?:--[^\n]*|\s))")
+"""Literals, which stay, and the comments and blanks that need not go over the line with each check."""
 
 T = TypeVar("T")
 
@@ -91,7 +96,8 @@ class OracleArchive:
             async with asyncio.timeout(timeout):
                 # the driver looks names up on the event loop; a slow name server must be met elsewhere first
                 for host in self._hosts:
-                    await asyncio.get_running_loop().getaddrinfo(host, None)
+                    if not _is_address(host):
+                        await asyncio.get_running_loop().getaddrinfo(host, None)
                 connection: oracledb.AsyncConnection = await oracledb.connect_async(
                     user=self._settings.user,
                     password=self._settings.password,
@@ -107,6 +113,7 @@ class OracleArchive:
                 "check [archive] dsn, and the name server",
             ) from error
         connection.call_timeout = max(1, round(timeout * 1000))
+        connection.autocommit = True  # a view over a database link would leave a transaction open
         return connection
 
     async def _bounded(self, connection: oracledb.AsyncConnection, call: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -153,8 +160,8 @@ async def _fetch(
     connection: oracledb.AsyncConnection, statement: str, binds: Mapping[str, str | None]
 ) -> tuple[ArchiveRow, ...]:
     with connection.cursor() as cursor:
-        cursor.arraysize = _ROWS
-        cursor.prefetchrows = _ROWS + 1
+        cursor.prefetchrows = _FIRST_ROWS
+        cursor.arraysize = _MORE_ROWS
         await cursor.execute(statement, dict(binds))
         columns = [column.name.lower() for column in cursor.description or ()]
         if "fact" not in columns:
@@ -182,17 +189,23 @@ def _hosts(dsn: str) -> tuple[str, ...]:
     return tuple(hosts)
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _statement(name: str, queries: Path | None) -> str:
     """The text of a statement, the site's own when there is one. Raises ConfigError."""
     ours = resources.files("backends").joinpath("sql", "oracle", f"{name}.sql")
     try:
-        if queries is None:
-            return ours.read_text(encoding="utf-8")
-        theirs = queries / f"{name}.sql"
-        if not queries.is_dir():
+        if queries is not None and not queries.is_dir():
             raise ConfigError(f"[archive] queries: there is no folder {clean(str(queries))}.", "correct or remove it")
-        # Oracle takes a closing semicolon for an error
-        return theirs.read_text(encoding="utf-8").rstrip().rstrip(";") if theirs.exists() else ours.read_text("utf-8")
+        if queries is not None and (theirs := queries / f"{name}.sql").exists():
+            return theirs.read_text(encoding="utf-8").rstrip().rstrip(";")  # which Oracle takes for an error
+        return _NOISE.sub(lambda found: found[1] or found[2] or " ", ours.read_text(encoding="utf-8")).strip()
     except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"[archive] queries: {name}.sql cannot be read: {clean(str(error))}.", "make it readable, in UTF-8"

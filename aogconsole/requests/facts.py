@@ -41,15 +41,6 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Delegation:
-    """A delegation by the project's PI. Only the type `DATA` gives access to data."""
-
-    project: str
-    type: str | None
-    person: Person
-
-
-@dataclass(frozen=True)
 class Facts:
     """What the archive says of one MOUS and one account, and the day of the request.
 
@@ -69,7 +60,8 @@ class Facts:
     """Accounts that equal the asked one but for case."""
     pis: tuple[tuple[str, Person], ...]
     """Project code, and its PI (asa_project.pi_userid)."""
-    delegations: tuple[Delegation, ...]
+    data_delegees: tuple[tuple[str, Person], ...]
+    """Project code, and an account that its PI gave a delegation of type DATA."""
     delivery_pis: tuple[Person, ...]
     """PIs named by the deliveries of the data; only the request handler id is sure to be there."""
     release_dates: tuple[date | None, ...]
@@ -77,39 +69,31 @@ class Facts:
     states: tuple[str, ...]
 
     @classmethod
-    def from_rows(cls, rows: Iterable[tuple[str, Row]], day: date) -> Facts:
+    def from_rows(cls, rows: Iterable[tuple[str, Row]], account: str, day: date) -> Facts:
         """Read the statement's rows: what each speaks of, and its columns by name in small letters.
 
-        `day` is the day of the request. Raises ArchiveError when the rows are not an answer to a question.
+        `account` is the asked account id, `day` the day of the request. Raises ArchiveError when the rows are not
+        an answer to a question.
         """
         of: dict[str, list[Row]] = {}
         for fact, row in rows:
             of.setdefault(fact, []).append(row)
-        match of.get("asked", []):
-            case [asked] if account := _text(asked, "account_id"):
-                pass
-            case _:
-                raise _unreadable("it does not repeat the question in one row 'asked'")
-        known = of.get("mous", [])
+        if len(of.get("asked", [])) != 1:
+            raise _unreadable("it does not repeat the question in one row 'asked'")
         deliveries = of.get("delivery", [])
         return cls(
             day=day,
             asked_account=account,
-            asked_project=_text(asked, "project_code"),
-            mous_exists=bool(known),
-            archive_projects=_codes(row for row in known if _text(row, "source") != "sched_block_status"),
-            block_projects=_codes(row for row in known if _text(row, "source") == "sched_block_status"),
+            asked_project=_text(of["asked"][0], "value"),
+            mous_exists="asa" in of or "block" in of,
+            archive_projects=_values(of.get("asa", [])),
+            block_projects=_values(of.get("block", [])),
             accounts=_unique(map(_person, of.get("account", []))),
-            pis=_unique(
-                (_needed(row, "project_code"), _person(row)) for row in of.get("pi", []) if _text(row, "account_id")
-            ),
-            delegations=_unique(
-                Delegation(_needed(row, "project_code"), _text(row, "delegation_type"), _person(row))
-                for row in of.get("delegee", [])
-            ),
+            pis=_unique((_needed(row, "value"), _person(row)) for row in of.get("pi", []) if _text(row, "account_id")),
+            data_delegees=_unique((_needed(row, "value"), _person(row)) for row in of.get("delegee", [])),
             delivery_pis=_unique(map(_person, (row for row in deliveries if _id(row) is not None))),
             release_dates=_unique(map(_release_date, deliveries)),
-            states=_unique(state for row in of.get("state", []) if (state := _text(row, "domain_entity_state"))),
+            states=_values(of.get("state", [])),
         )
 
     @property
@@ -154,9 +138,9 @@ class Facts:
         return next((person for code, person in self.pis if code == self.project), None)
 
     @cached_property
-    def delegees(self) -> tuple[Delegation, ...]:
-        """The project's delegations, of every type."""
-        return tuple(item for item in self.delegations if item.project == self.project)
+    def delegees(self) -> tuple[Person, ...]:
+        """The project's data delegees."""
+        return tuple(person for code, person in self.data_delegees if code == self.project)
 
     @property
     def pi_agrees(self) -> bool:
@@ -174,9 +158,7 @@ class Facts:
     def is_delegee(self) -> bool:
         """The account is a data delegee of the project."""
         handler = self.account.request_handler_id if self.account else None
-        return handler is not None and any(
-            item.type == "DATA" and item.person.request_handler_id == handler for item in self.delegees
-        )
+        return handler is not None and any(person.request_handler_id == handler for person in self.delegees)
 
     @property
     def public_from(self) -> date | None:
@@ -208,7 +190,7 @@ class Facts:
 
         `day`; `mous_exists`; `projects` (codes), `project_source` (archive, execution_blocks, asked or null);
         `account` (a person or null), `account_hint`; `pi` (a person or null), `delivery_pi` (persons),
-        `delegees` (persons with `type`); `is_pi`, `is_delegee`; `release_dates`, `public`, `public_from`; `state`.
+        `delegees` (persons); `is_pi`, `is_delegee`; `release_dates`, `public`, `public_from`; `state`.
         """
         return {
             "day": self.day.isoformat(),
@@ -219,7 +201,7 @@ class Facts:
             "account_hint": self.account_hint,
             "pi": self.pi.to_json() if self.pi else None,
             "delivery_pi": [person.to_json() for person in self.delivery_pis],
-            "delegees": [{**item.person.to_json(), "type": item.type} for item in self.delegees],
+            "delegees": [person.to_json() for person in self.delegees],
             "is_pi": self.is_pi,
             "is_delegee": self.is_delegee,
             "release_dates": [released.isoformat() if released else None for released in self.release_dates],
@@ -262,8 +244,8 @@ def _id(row: Row) -> int | None:
     raise _unreadable("request_handler_id is not a whole number")
 
 
-def _codes(rows: Iterable[Row]) -> tuple[str, ...]:
-    return _unique(code for row in rows if (code := _text(row, "project_code")))
+def _values(rows: Iterable[Row]) -> tuple[str, ...]:
+    return _unique(value for row in rows if (value := _text(row, "value")))
 
 
 def _person(row: Row) -> Person:

@@ -22,11 +22,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from seerdb.common import sqltext
 from seerdb.common.tns_consts import (
     FIELD_VERSION_23_1,
     TNS_TYPE_DATE,
@@ -41,6 +43,9 @@ from backends.oracle import OracleSettings
 SCHEMA = Path(__file__).with_name("alma_test_schema.sql")
 
 logging.getLogger("seerdb.server").setLevel(logging.CRITICAL)  # refused log-ins are what tests are about
+
+# Oracle parses a text once and remembers it; seerdb reads it three times for each execution, in Python
+sqltext.strip_non_bind_text = cache(sqltext.strip_non_bind_text)
 
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|:\w+", re.DOTALL)
 _OWNER = re.compile(r"\balma\s*\.\s*(?=\w)", re.IGNORECASE)
@@ -199,6 +204,7 @@ class _Session:
     rollback = close = commit
 
 
+@cache
 def _translated(sql: str) -> str:
     """Oracle's SQL as SQLite takes it: no owner, no dual, positional binds, no comments."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aogconsole.errors import ArchiveError
 from aogconsole.requests.entitlement import Verdict, decide, explain
-from aogconsole.requests.facts import Delegation, Facts, Person
+from aogconsole.requests.facts import Facts, Person
 
 DAY = date(2026, 6, 15)
 PROJECT, OTHER = "2012.1.00357.S", "2013.1.00001.S"
@@ -29,13 +29,13 @@ BASE = Facts(
     block_projects=(PROJECT,),
     accounts=(USER,),
     pis=((PROJECT, PI),),
-    delegations=(),
+    data_delegees=(),
     delivery_pis=(PI,),
     release_dates=(date(3000, 1, 1),),
     states=("Delivered",),
 )
 AS_PI = {"pis": ((PROJECT, USER),), "delivery_pis": (USER,)}
-AS_DELEGEE = {"delegations": (Delegation(PROJECT, "DATA", USER),)}
+AS_DELEGEE = {"data_delegees": ((PROJECT, USER),)}
 PUBLIC = {"release_dates": (DAY,)}
 UNLINKED: dict[str, object] = {"archive_projects": (), "block_projects": ()}
 SHUT = {"states": ("Verified",)}
@@ -94,18 +94,16 @@ def facts(**changes: object) -> Facts:
         ({"states": ("Delivered", "Verified")} | AS_PI, "not_delivered", "Verified"),
         ({"states": ("delivered",)} | AS_PI, "not_delivered", "delivered"),
         # what is no ground
-        ({"delegations": (Delegation(PROJECT, "data", USER),)}, "not_entitled", "proprietary"),
-        ({"delegations": (Delegation(PROJECT, None, USER),)}, "not_entitled", "proprietary"),
-        ({"delegations": (Delegation(OTHER, "DATA", USER),)}, "not_entitled", "proprietary"),
+        ({"data_delegees": ((OTHER, USER),)}, "not_entitled", "proprietary"),
         (
-            {"delegations": (Delegation(PROJECT, "DATA", replace(USER, request_handler_id=9)),)},
+            {"data_delegees": ((PROJECT, replace(USER, request_handler_id=9)),)},
             "not_entitled",
             "proprietary",
         ),
         (
             {
                 "accounts": (replace(USER, request_handler_id=None),),
-                "delegations": (Delegation(PROJECT, "DATA", replace(USER, request_handler_id=None)),),
+                "data_delegees": ((PROJECT, replace(USER, request_handler_id=None)),),
             },
             "not_entitled",
             "proprietary",
@@ -178,7 +176,7 @@ any_facts = st.builds(
     block_projects=_some(_codes),
     accounts=_some(_people),
     pis=_some(st.tuples(_codes, _people)),
-    delegations=_some(st.builds(Delegation, _codes, st.sampled_from(["DATA", "data", "OTHER", None]), _people)),
+    data_delegees=_some(st.tuples(_codes, _people)),
     delivery_pis=_some(_people),
     release_dates=_some(_days),
     states=_some(st.sampled_from(["Delivered", "delivered", "Verified", "QA3InProgress"])),
@@ -206,8 +204,8 @@ def test_entitled_is_never_in_doubt(given_facts: Facts) -> None:
             handler = given_facts.account.request_handler_id
             assert handler is not None
             assert any(
-                (item.project, item.type, item.person.request_handler_id) == (given_facts.project, "DATA", handler)
-                for item in given_facts.delegations
+                (code, person.request_handler_id) == (given_facts.project, handler)
+                for code, person in given_facts.data_delegees
             )
         case _:
             assert found.why == "public"
@@ -250,40 +248,40 @@ def test_refusals_are_certain(given_facts: Facts) -> None:
 
 @given(any_facts)
 def test_another_project_never_helps(given_facts: Facts) -> None:
-    """PIs and delegations of other projects change no verdict."""
+    """PIs and delegees of other projects change no verdict."""
     pruned = replace(
         given_facts,
         pis=tuple(item for item in given_facts.pis if item[0] == given_facts.project),
-        delegations=tuple(item for item in given_facts.delegations if item.project == given_facts.project),
+        data_delegees=tuple(item for item in given_facts.data_delegees if item[0] == given_facts.project),
     )
     assert decide(pruned) == decide(given_facts)
 
 
 # ── reading the rows ─────────────────────────────────────────────────────────────────────────────────────────
 
-ASKED = ("asked", {"account_id": "user", "project_code": PROJECT})
+ASKED = ("asked", {"value": PROJECT})
 
 
 def read(*rows: tuple[str, Mapping[str, object]]) -> Facts:
     """Facts of these rows and a question."""
-    return Facts.from_rows([ASKED, *rows], DAY)
+    return Facts.from_rows([ASKED, *rows], "user", DAY)
 
 
 def test_rows_become_facts() -> None:
     """Text is trimmed, doubles are one, dates lose their time, and what a row does not name is absent."""
     person = {"account_id": "user ", "request_handler_id": 2, "email": " ", "active": "T"}
     found = read(
-        ("mous", {"source": "asa_ous", "project_code": PROJECT}),
-        ("mous", {"source": "asa_science", "project_code": PROJECT + "  "}),
-        ("mous", {"source": "sched_block_status", "project_code": None}),
+        ("asa", {"value": PROJECT}),
+        ("asa", {"value": PROJECT + "  "}),
+        ("block", {"value": None}),
         ("account", person),
-        ("pi", {"project_code": PROJECT, "account_id": None}),
-        ("delegee", {"project_code": PROJECT, "delegation_type": "DATA   ", **person}),
+        ("pi", {"value": PROJECT, "account_id": None}),
+        ("delegee", {"value": PROJECT, **person}),
         ("delivery", {"release_date": datetime.fromisoformat("2026-06-15T18:30"), "request_handler_id": None}),
         ("delivery", {"release_date": datetime.fromisoformat("2026-06-15T02:00"), "request_handler_id": None}),
         ("delivery", {"release_date": "2026-01-01 00:00:00", "request_handler_id": 7}),
         ("delivery", {"release_date": None}),
-        ("state", {"domain_entity_state": "Delivered      "}),
+        ("state", {"value": "Delivered      "}),
     )
     assert (found.archive_projects, found.block_projects, found.project_source) == ((PROJECT,), (), "archive")
     assert found.account == Person("user", 2, active=True)
@@ -299,20 +297,19 @@ def test_rows_become_facts() -> None:
     "rows",
     [
         [],
-        [("mous", {"source": "asa_ous"})],
+        [("asa", {"value": PROJECT})],
         [ASKED, ASKED],
-        [("asked", {"account_id": None})],
         [ASKED, ("delivery", {"release_date": "soon"})],
         [ASKED, ("delivery", {"release_date": 20260101.5})],
         [ASKED, ("account", {"account_id": 7})],
         [ASKED, ("account", {"account_id": "user", "request_handler_id": "2"})],
-        [ASKED, ("delegee", {"delegation_type": "DATA"})],
+        [ASKED, ("delegee", {"request_handler_id": 2})],
     ],
 )
 def test_rows_that_are_no_answer(rows: list[tuple[str, Mapping[str, object]]]) -> None:
     """An answer without its own question, or of other types, is an error: never a refusal."""
     with pytest.raises(ArchiveError, match="cannot be read") as caught:
-        Facts.from_rows(rows, DAY)
+        Facts.from_rows(rows, "user", DAY)
     assert caught.value.hint
 
 
@@ -323,7 +320,7 @@ def test_facts_as_json() -> None:
         "day", "mous_exists", "projects", "project_source", "account", "account_hint", "pi", "delivery_pi", "delegees",
         "is_pi", "is_delegee", "release_dates", "public", "public_from", "state",
     ]  # fmt: skip
-    assert shown["delegees"][0]["type"] == "DATA"
+    assert shown["delegees"][0]["account_id"] == "user"
     assert shown["account_hint"] is None
 
 
