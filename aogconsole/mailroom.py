@@ -157,7 +157,7 @@ class MailRoom:
         row = self._journal.fetch("request", request)
         sentence = f"letter {letter} came back: {why}"
         arrow = TRANSITIONS["bounced"]
-        if row["state"] in arrow.origins and row["state"] != State.STAGING:
+        if row["state"] in arrow.origins:
             self._journal.change(
                 "request", request, self._actor, "bounced", origins=arrow.origins, target=State.UNCLEAR, why=sentence
             )

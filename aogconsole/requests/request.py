@@ -79,15 +79,16 @@ TRANSITIONS: dict[str, Transition] = {
             "the archive is asked; a check that could not be made is tried again",
         ),
         _arrow("entitled", {S.CHECKING}, S.ENTITLED, "the verdict is yes"),
-        _arrow("no", {S.CHECKING}, S.REFUSED, "the verdict is no: its letter is drafted"),
-        _arrow("doubt", {S.CHECKING}, S.UNCLEAR, "the archive could not be asked, or its answer needs a person"),
-        _arrow("interrupted", {S.CHECKING}, S.RECEIVED, "a check was cut short by a stop of the engine"),
         _arrow(
-            "outdated",
-            {S.QUEUED, S.ENTITLED},
-            S.RECEIVED,
-            "the check is older than the day: it is made again before staging",
+            "no",
+            {S.CHECKING, S.QUEUED},
+            S.REFUSED,
+            "the verdict is no, or has become so on the day of staging: its letter is drafted",
         ),
+        _arrow(
+            "doubt", {S.CHECKING, S.QUEUED}, S.UNCLEAR, "the archive could not be asked, or its answer needs a person"
+        ),
+        _arrow("interrupted", {S.CHECKING}, S.RECEIVED, "a check was cut short by a stop of the engine"),
         _arrow("start", {S.QUEUED}, S.STAGING, "a slot is free: stagecalms is told to run"),
         _arrow("busy", {S.STAGING}, S.QUEUED, "no slot was free after all, and nothing was started"),
         _arrow("succeeded", {S.STAGING}, S.STAGED, "the run completed: the link letter is drafted"),
@@ -102,7 +103,7 @@ TRANSITIONS: dict[str, Transition] = {
             S.UNCLEAR,
             "the letter was refused, or may or may not have gone",
         ),
-        _arrow("bounced", frozenset(S) - {S.UNCLEAR}, S.UNCLEAR, "a letter came back"),
+        _arrow("bounced", frozenset(S) - {S.UNCLEAR, S.STAGING}, S.UNCLEAR, "a letter came back"),
         _arrow("recheck", AT_REST - {S.STAGED, S.FAILED, S.RECEIVED}, S.RECEIVED, "check it again", operator=True),
         _arrow("stage", {S.ENTITLED}, S.QUEUED, "stage it when a slot is free", operator=True),
         _arrow(
