@@ -109,7 +109,7 @@ class OracleArchive:
             raise self._silent() from None
         except OSError as error:
             raise ArchiveError(
-                f"The archive's host {self._host} cannot be found: {clean(str(error.strerror or error))}.",
+                f"The archive's host {self._host} cannot be found or reached: {clean(str(error.strerror or error))}.",
                 "check [archive] dsn, and the name server",
             ) from error
         connection.call_timeout = max(1, round(timeout * 1000))
