@@ -80,8 +80,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
     """Print a table, made safe; the last column is not padded."""
     shown = [[clean(cell or "") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *shown, strict=True)]
-    for row in [list(heads), *shown]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in [heads, *shown])
+    click.echo("\n".join(lines))
 
 
 def complain(error: AogError) -> None:

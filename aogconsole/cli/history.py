@@ -74,7 +74,7 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         raise UsageError(f"'{since}' is not a time", "write it as 2026-11-21T14:02:11Z") from None
     journal, zone = session.reading(), session.config.settings.policy.timezone
     warn = session.config.settings.staging.warn_days
-    still = views.requests(journal, limit=0)
+    still = views.request_lines(journal, limit=0)
     rows = [row for row in views.history(journal, since=start, limit=views.ALL) if row["from"] != row["to"]]
     summary: dict[str, Any] = {
         "since": start,

@@ -16,14 +16,17 @@ from aogconsole.requests.request import State
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only those in this state.")
 @click.option("--ticket", default="", help="Only those of this helpdesk ticket.")
 @click.option(
-    "--search", default="", metavar="TEXT", help="Only those with this in MOUS, project, account, sender or subject."
-)
+    "--search", default="", metavar="TEXT",
+    help="Only those with this in MOUS, project, account, ticket, sender or subject; of one or two characters only"
+    " among the newest.",
+)  # fmt: skip
 @LIMIT
 @as_json
 @click.pass_obj
 def requests_command(session: Session, state: str | None, ticket: str, search: str, limit: int, *, json_: bool) -> None:
     """List requests: all open ones, and the newest closed ones."""
-    found = views.requests(session.reading(), state=state or "", ticket=ticket, search=search, limit=limit)
+    look = views.requests if json_ else views.request_lines
+    found = look(session.reading(), state=state or "", ticket=ticket, search=search, limit=limit)
     if json_:
         emit(found)
         return

@@ -25,10 +25,11 @@ log = logging.getLogger("aogconsole")
 AT_ONCE = 4
 """Checks under way at a time."""
 DUE = """
-    select * from request where state <> 'closed'
-    and (state = 'received' or state = 'unclear' and verdict = 'unknown' and next_try is not null)
+    select * from request where state <> 'closed' and state in ('received', 'unclear')
+    and (state = 'received' or verdict = 'unknown' and next_try is not null)
     and (next_try is null or next_try <= ?) order by id limit 100
 """
+INTERRUPTED = "select id from request where state <> 'closed' and state = 'checking'"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Checking:
 
     def recover(self) -> None:
         """Checks that a stop cut short are made again."""
-        for row in self._bench.journal.all("select id from request where state <> 'closed' and state = 'checking'"):
+        for row in self._bench.journal.all(INTERRUPTED):
             self._move(row["id"], "interrupted", {State.CHECKING}, State.RECEIVED)
 
     async def step(self) -> None:

@@ -7,6 +7,8 @@ from aogconsole.engine.bench import Bench
 from aogconsole.errors import OutsideError
 from aogconsole.mailparser import MailParser
 
+KNOWN = "select source from mail where source glob ?"
+
 
 class Reading:
     """The intake step. Keeps the parser's worker process between looks."""
@@ -23,9 +25,8 @@ class Reading:
             return
         kind = bench.inbox.name.partition(":")[0].removesuffix("s") + ":"
         if self._known is None:
-            self._known = {
-                row["source"] for row in bench.journal.all("select source from mail where source like ?", kind + "%")
-            }
+            rows = bench.journal.all(KNOWN, kind + "*")
+            self._known = {row["source"] for row in rows}
         key = f"cursor {bench.inbox.name}"
         try:
             async for mail in bench.inbox.unseen(self._known, bench.journal.meta(key)):

@@ -22,6 +22,7 @@ DUE = """
     where letter.state in ('draft', 'approved', 'sending') and letter.state = 'approved'
     and (letter.next_try is null or letter.next_try <= ?) order by letter.id limit 100
 """
+HALF_SENT = "select * from letter where state in ('draft', 'approved', 'sending') and state = 'sending'"
 
 
 class Sending:
@@ -33,7 +34,7 @@ class Sending:
     def recover(self) -> None:
         """Letters that a stop left half sent."""
         bench = self._bench
-        for row in bench.journal.all("select * from letter where state = 'sending'"):
+        for row in bench.journal.all(HALF_SENT):
             if bench.outbox is not None and bench.outbox.certain:
                 bench.journal.change(
                     "letter", row["id"], bench.actor, "interrupted", origins={"sending"}, target="approved"

@@ -29,7 +29,7 @@ QUEUE = """
 """
 ACTIVE = """
     select run.* from run join request on request.id = run.request
-    where run.state in ('starting', 'running') and request.state = 'staging'
+    where run.state in ('starting', 'running') and request.state <> 'closed' and request.state = 'staging'
 """
 
 

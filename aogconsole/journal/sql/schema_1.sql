@@ -40,6 +40,15 @@ create index request_open on request (state) where state <> 'closed';
 create index request_key on request (mous, account, ticket);
 create index request_ticket on request (ticket);
 
+-- Where `requests --search` looks: three characters or more are found by index.
+create view request_words (id, words) as
+    select request.id, coalesce(mous, '') || char(10) || coalesce(project, '') || char(10) || coalesce(account, '') || char(10)
+        || coalesce(ticket, '') || char(10) || from_address || char(10) || subject
+    from request join mail on mail.id = request.mail;
+create virtual table request_text using fts5 (text, tokenize = 'trigram');
+create trigger request_text_new after insert on request begin insert into request_text (rowid, text) select id, words from request_words where id = new.id; end;
+create trigger request_text_changed after update of mous, project, account, ticket on request begin update request_text set text = (select words from request_words where id = new.id) where rowid = new.id; end;
+
 create table check_made (
     id integer primary key autoincrement,
     request integer not null references request (id),
@@ -75,6 +84,7 @@ create table run (
     warned integer not null default 0,
     gone integer not null default 0
 );
+create index run_keep_asked on run (id) where keep_wanted is not null;
 create unique index run_active on run (request) where state in ('starting', 'running');
 create index run_request on run (request);
 create index run_staged on run (deleted_on) where deleted_on is not null and gone = 0;
