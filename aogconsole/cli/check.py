@@ -48,7 +48,7 @@ async def _check(
         answer = await archive(session.config).ask(mous, account, project)
     except OutsideError as error:
         return {"verdict": "unknown", "why": str(error), "facts": None}, f"{error} ({error.hint})", error.exit_code
-    facts = Facts.from_rows(((row.fact, row.values) for row in answer.rows), day)
+    facts = Facts.from_rows(((row.fact, row.values) for row in answer.rows), account.value, day)
     verdict = entitlement.decide(facts)
     evidence = {**facts.to_json(), "query_version": answer.query_version, "took_ms": answer.took_ms}
     document = {"verdict": verdict.verdict or "unknown", "why": verdict.why, "facts": evidence}

@@ -86,7 +86,7 @@ class Checking:
         mous, account = MousUid.parse(row["mous"]), AccountId.parse(row["account"])
         try:
             answer = await self._bench.archive.ask(mous, account, project)
-            facts = Facts.from_rows(((one.fact, one.values) for one in answer.rows), day)
+            facts = Facts.from_rows(((one.fact, one.values) for one in answer.rows), account.value, day)
         except (OutsideError, ConfigError) as error:
             self._bench.seen("archive", False, str(error))
             return Checked("unknown", str(error), f"the archive could not be asked: {error}", None, None, None)
