@@ -1,0 +1,167 @@
+"""The documentation says what the program does: what is made from the code is made again here and compared.
+
+`AOG_WRITE_DOCS=1` writes it anew: the tables, the diagram, the example documents and the README's session.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aogconsole.errors import AogError
+from aogconsole.journal.store import statement
+from aogconsole.requests.request import TRANSITIONS, State
+from tests.support import pages
+from tests.support.desk import Desk
+from tests.support.pages import DOCS, MADE, ROOT
+from tests.support.sampleday import SampleDay, masked, scrubbed, session
+
+WRITE = bool(os.environ.get("AOG_WRITE_DOCS"))
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+FREE = {"data"}
+"""Keys whose value has no fixed shape."""
+
+
+@pytest.mark.parametrize(("file", "name"), MADE, ids=lambda value: getattr(value, "name", value))
+def test_what_is_made_from_the_code_is_as_made(file: Path, name: str) -> None:
+    """Each table, list and diagram in the pages is the one of this version."""
+    made = MADE[file, name]()
+    if WRITE:
+        pages.put(file, name, made)
+    assert pages.part(file, name) == made, "AOG_WRITE_DOCS=1 writes it anew"
+
+
+def test_every_link_leads_somewhere() -> None:
+    """Links between the pages, to example documents and to headings, and every page can be reached from the README."""
+    reached = set()
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert "://" not in target, target
+            path, _, heading = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            assert file.exists(), f"{page.name}: {target}"
+            reached.add(file)
+            if heading:
+                found = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+                assert heading in {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in found}, target
+    assert reached >= {*PAGES[1:], *(DOCS / "json").iterdir()}
+
+
+def test_every_state_of_runs_letters_and_mails_is_explained() -> None:
+    """Those that the journal takes, each with its row in states.md."""
+    text = (DOCS / "states.md").read_text()
+    for kind, column in (("run", "state"), ("letter", "state"), ("mail", "result")):
+        (words,) = re.findall(rf"create table {kind} .*?check \({column} in \((.*?)\)\)", statement("schema_1"), re.S)
+        section = text.partition(f"## A {kind}'s")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == re.findall(r"'(\w+)'", words), kind
+
+
+def test_every_exit_code_is_explained() -> None:
+    """Those of the errors, and 0 and 1, each with its row in the README."""
+
+    def codes(error: type[AogError]) -> set[int]:
+        return {error.exit_code}.union(*(codes(one) for one in error.__subclasses__()))
+
+    section = (ROOT / "README.md").read_text().partition("## Exit codes")[2].partition("\n## ")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d) \|", section, re.MULTILINE)} == {0, *codes(AogError)}
+
+
+def test_no_page_names_a_place_of_this_machine() -> None:
+    """No registry's address, no path of tests, no port of a test server."""
+    for page in [*PAGES, *(DOCS / "json").iterdir()]:
+        found = re.findall(r"pypi|files\.pythonhosted|(?<!\w)/(?:tmp|work)/|127\.0\.0\.1|pytest", page.read_text())
+        assert not found, (page.name, found)
+
+
+def test_the_sample_day(desk: Desk) -> None:
+    """Every `--json` command has an example of the shape it prints; every change of state is an arrow of the table."""
+    documents = SampleDay(desk).run()
+    files = {pages.file_of(name): document for name, document in documents.items()}
+    assert {pages.file_of(name) for name in pages.json_verbs()} | {"history-verify.json"} == set(files)
+    if WRITE:
+        for name, document in files.items():
+            text = scrubbed(json.dumps(document, indent=2, ensure_ascii=False), desk)
+            (DOCS / "json" / name).write_text(text + "\n", encoding="utf-8")
+    assert {file.name for file in (DOCS / "json").iterdir()} == set(files)
+    for name, document in files.items():
+        example = json.loads((DOCS / "json" / name).read_text())
+        assert not differences(shape(example), shape(document)), name
+    described = set(re.findall(r"`(\w+)`", (DOCS / "json.md").read_text()))
+    assert {key for document in files.values() for key in keys(document)} <= described
+    for row in desk.json("history", "--limit", "-1"):
+        if row["kind"] == "request" and row["from"] and row["from"] != row["to"]:
+            arrow = TRANSITIONS[row["verb"]]
+            assert State(row["from"]) in arrow.origins, row
+            assert State(row["to"]) in arrow.target, row
+
+
+def test_the_readmes_session(desk: Desk) -> None:
+    """The commands of the README print what stands there, but for times, ages and random names."""
+    printed = session(desk)
+    if WRITE:
+        pages.put(ROOT / "README.md", "day", printed)
+    assert masked(pages.part(ROOT / "README.md", "day")) == masked(printed)
+
+
+def shape(value: Any) -> Any:
+    """The keys and types of a document: what stands at `.`, or `[]` for the elements of a list taken together."""
+    match value:
+        case dict():
+            return {key: "free" if key in FREE else shape(one) for key, one in value.items()}
+        case list():
+            return [joined([shape(one) for one in value])]
+        case None:
+            return None
+        case _:
+            return type(value).__name__
+
+
+def joined(shapes: list[Any]) -> Any:
+    """One shape that each of these fits: keys of all, null wherever one is null and another is not forgotten."""
+    filled = [one for one in shapes if one is not None]
+    if filled and all(isinstance(one, dict) for one in filled):
+        return {key: joined([one[key] for one in filled if key in one]) for key in {k for one in filled for k in one}}
+    if filled and all(isinstance(one, list) for one in filled):
+        return [joined([element for one in filled for element in one])]
+    return " or ".join(sorted({one if isinstance(one, str) else json.dumps(one) for one in filled})) or None
+
+
+def differences(example: Any, real: Any, where: str = "") -> list[str]:
+    """Where two shapes differ; null fits everything."""
+    if example is None or real is None:
+        return []
+    if isinstance(example, dict) and isinstance(real, dict):
+        missing = [f"{where}.{key}" for key in example.keys() ^ real.keys()]
+        return missing + [text for key in example.keys() & real.keys()
+                          for text in differences(example[key], real[key], f"{where}.{key}")]  # fmt: skip
+    if isinstance(example, list) and isinstance(real, list):
+        return differences(example[0], real[0], f"{where}[]")
+    return [] if example == real else [f"{where}: {example} or {real}"]
+
+
+def keys(value: Any) -> set[str]:
+    """The keys of a document and of the documents in it."""
+    match value:
+        case dict():
+            return {*value, *(key for name, one in value.items() if name not in FREE for key in keys(one))}
+        case list():
+            return {key for one in value for key in keys(one)}
+        case _:
+            return set()
+
+
+def test_a_wrong_example_is_caught() -> None:
+    """A key too many, a key too few, another type, in lists too: each is a difference; null and order are none."""
+    real = {"a": 1, "b": [{"c": "x", "d": None}, {"c": "y", "d": 2}], "data": {"x": 1}}
+    for wrong in (
+        {**real, "e": 1}, {"a": 1, "data": {}}, {**real, "a": "1"}, {**real, "b": [{"c": "x"}]},
+        {**real, "b": [{"c": 1, "d": 1}]}, {**real, "b": {}},
+    ):  # fmt: skip
+        assert differences(shape(wrong), shape(real)), wrong
+    for right in ({**real, "a": None}, {**real, "data": {"y": 2}}, {**real, "b": [{"d": 5, "c": ""}]}):
+        assert not differences(shape(right), shape(real)), right
