@@ -141,14 +141,18 @@ class StagingSite:
         return found
 
     def connections(self) -> list[int]:
-        """The server's processes, one for each connection."""
+        """The server's processes for its connections: sshd has a monitor and a session for each."""
         assert self.server
-        found = []
+        parents = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
-                if int(path.read_text().rpartition(") ")[2].split()[1]) == self.server.pid:
-                    found.append(int(path.parent.name))
-        return found
+                name, _, rest = path.read_text().rpartition(") ")
+                if "(sshd" in name:
+                    parents[int(path.parent.name)] = int(rest.split()[1])
+        found = [self.server.pid]
+        for above in found:
+            found += [pid for pid, parent in parents.items() if parent == above]
+        return found[1:]
 
     def kill(self, pid: int) -> None:
         """SIGKILL one process of the account, and wait until it is gone or a zombie."""
