@@ -22,6 +22,8 @@ EVERY = 1.0
 """Seconds between two writes of a run's progress; a new milestone is written at once."""
 QUIET = 600.0
 """Seconds of silence that are usual for any run, whatever earlier ones did."""
+SILENT = "has said nothing"
+"""Stands in the request's reason until the run speaks again."""
 EARLIER = "select longest_silence from run where state = 'succeeded' order by ended_at desc limit 20"
 COLUMN_OF = {
     "url": ("url", "url"),
@@ -46,7 +48,7 @@ class Recorder:
         self._written = 0.0
         usual = [float(one["longest_silence"]) for one in bench.journal.all(EARLIER)]
         self._too_long = 3 * max(median(usual) if usual else 0.0, QUIET)
-        self._told = False
+        self._told = SILENT in bench.journal.fetch("request", row["request"])["why"]
 
     def progress(self, milestones: Sequence[Milestone], size: int, lines: int, *, last: bool = False) -> None:
         """Take what has come so far; `last` writes it whatever the time."""
@@ -54,7 +56,9 @@ class Recorder:
         grown = size != self._bytes
         if grown:
             self._longest = max(self._longest, clock - self._heard)
-            self._heard, self._bytes, self._told = clock, size, False
+            self._heard, self._bytes = clock, size
+            if self._told:
+                self._speaks()
         fresh = milestones[len(self._kept) :]
         if not fresh and not last and clock - self._written < EVERY:
             return
@@ -86,9 +90,18 @@ class Recorder:
 
     def _silent(self, seconds: float) -> None:
         """A run silent for three times the usual needs a person; it is left running."""
-        bench, self._told = self._bench, True
-        row = bench.journal.fetch("run", self._run)
-        why = f"run {self._run} has said nothing for {timedelta(seconds=int(seconds))}: look at it, or stop it"
+        self._told = True
+        self._change(
+            "silent", f"run {self._run} {SILENT} for {timedelta(seconds=int(seconds))}: look at it, or stop it"
+        )
+
+    def _speaks(self) -> None:
+        self._told = False
+        self._change("speaks", "")
+
+    def _change(self, verb: str, why: str) -> None:
+        bench = self._bench
+        request = bench.journal.fetch("run", self._run)["request"]
         bench.journal.change(
-            "request", row["request"], bench.actor, "silent", origins={State.STAGING}, target=None, why=why
+            "request", request, bench.actor, verb, origins={State.STAGING}, target=State.STAGING, why=why
         )
