@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ from aogconsole.settings import Settings
 from aogconsole.text import clean
 
 ENVIRONMENT = "AOGCONSOLE_"
+REFERENCES = ("env:", "file:", "credential:")
+PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@")
+"""In an address: `scheme://user:password@host`."""
 HUGE = 1e9
 """No number of ours is as large; in seconds it is 31 years."""
 
@@ -205,8 +209,17 @@ def _convert(key: Key, raw: Any, where: str) -> Any:
     too_small = key.least is not None and good is not None and good < key.least
     too_large = key.most is not None and good is not None and good > key.most
     if good is None or too_small or too_large or not all(text.isprintable() for text in texts):
-        raise ConfigError(f"{key} in {where} is {clean(repr(raw))}, not {_wanted(key)}", f"{key}: {key.doc}")
+        shown = "something else" if key.secret else clean(repr(raw))  # it may be the secret itself
+        raise ConfigError(f"{key} in {where} is {shown}, not {_wanted(key)}", f"{key}: {key.doc}")
+    if key.secret and good and not good.startswith(REFERENCES):
+        raise _no_reference(str(key))
     return good
+
+
+def _no_reference(key: str) -> ConfigError:
+    return ConfigError(
+        f"{key} is not a reference to a secret", "write file:PATH, env:NAME or credential:NAME, never the secret itself"
+    )
 
 
 def _build(cls: type, section: str, values: Mapping[str, Value]) -> Any:
@@ -245,6 +258,13 @@ def _check(settings: Settings, path: Path) -> None:
             raise ConfigError(
                 f"{key} in {path} is neither {', '.join(schemes[:-1])} nor {schemes[-1]}", "see `config init`"
             )
+        if masked(url) != url:
+            raise ConfigError(f"{key} in {path} holds a password", f"{key}_password says where it is kept")
+
+
+def masked(url: str) -> str:
+    """The address without the password that it may hold."""
+    return PASSWORD.sub(r"\1***@", url)
 
 
 def reveal(reference: str, key: str, folder: Path) -> str:
@@ -269,10 +289,7 @@ def reveal(reference: str, key: str, folder: Path) -> str:
                 )
             return _secret_file(Path(store) / name, key, systemd=True)
         case _:
-            raise ConfigError(
-                f"{key} is not a reference to a secret",
-                "write file:PATH, env:NAME or credential:NAME, never the secret itself",
-            )
+            raise _no_reference(key)
 
 
 def located(path: str, key: str, folder: Path) -> Path:

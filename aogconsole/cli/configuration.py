@@ -77,8 +77,9 @@ def show_command(session: Session, *, json_: bool) -> None:
         emit([{"key": name, "value": _plain(value.value), "source": value.source} for name, value in values.items()])
         return
     for name, value in values.items():
-        say(f"{name} = {config.to_toml(value.value)}    # {value.source}")
+        say(f"{name} = {config.masked(config.to_toml(value.value))}    # {value.source}")
 
 
 def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    """As it is shown: a list for a tuple, and no password."""
+    return list(value) if isinstance(value, tuple) else config.masked(value) if isinstance(value, str) else value
