@@ -31,7 +31,7 @@ def serve_command(session: Session, *, until_idle: bool) -> int:
     for noisy in ("asyncssh", "oracledb", "imap_tools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     journal = session.acting()
-    actor = Actor.current("engine")
+    actor = Actor.engine()
     _required(session)
     try:
         asyncio.run(_serve(session, journal, actor, until_idle=until_idle))

@@ -30,11 +30,19 @@ class Actor:
     @classmethod
     def current(cls, via: str) -> Actor:
         """The account this process runs under; never a name typed in."""
-        try:
-            name = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            name = f"uid{os.getuid()}"
-        return cls(f"{name}@{os.uname().nodename}", f"{via} {os.getpid()}")
+        return cls(f"{_account()}@{os.uname().nodename}", f"{via} {os.getpid()}")
+
+    @classmethod
+    def engine(cls) -> Actor:
+        """The engine of this process: what it does by itself is no person's act."""
+        return cls(f"engine@{os.uname().nodename}", f"engine {os.getpid()} of {_account()}")
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid{os.getuid()}"
 
 
 def digest(previous: str, values: tuple[object, ...]) -> str:
