@@ -89,6 +89,11 @@ class OracleArchive:
                 connection.terminate()
         except oracledb.Error as error:
             raise self._explained(error) from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # the driver's, on bytes it cannot read
+            raise ArchiveError(
+                f"The archive at {self._host} answered what the driver cannot read: {clean(repr(error))}",
+                "try again later; if it stays so, ask the archive's administrator what stands before the database",
+            ) from error
 
     async def _connect(self) -> oracledb.AsyncConnection:
         timeout = self._settings.timeout

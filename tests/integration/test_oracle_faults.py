@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import oracledb
@@ -325,3 +326,11 @@ async def test_errors_of_many(archive: TestArchive) -> None:
     found = await asyncio.gather(*(adapter.ask(*QUESTION) for _ in range(12)), return_exceptions=True)
     assert sum(isinstance(answer, ArchiveError) for answer in found) == 3
     assert len(found) == 12
+
+
+async def test_an_answer_that_the_driver_cannot_read(archive: TestArchive, tmp_path: Path) -> None:
+    """Bytes that break the driver's own decoding are an archive that could not be asked, not a crash."""
+    text_in_a_number = "select :account as id, :mous as fact, :project as value from dual"
+    (tmp_path / "entitlement.sql").write_text(text_in_a_number)
+    error = await refusal(archive.settings(queries=tmp_path))
+    assert "cannot read" in str(error), error
