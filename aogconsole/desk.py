@@ -150,6 +150,7 @@ class Desk:
         if not text.strip():
             raise UsageError("the note is empty", "give its text")
         with self._journal.transaction():
+            self._journal.fetch("request", request)
             self._journal.insert(
                 "note", {"request": request, "at": times.now_text(), "who": self._actor.who, "text": text}
             )

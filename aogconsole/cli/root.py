@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,6 +45,14 @@ class Verbs(click.Group):
         found: click.Command = getattr(importlib.import_module(f"aogconsole.cli.{module}"), f"{cmd_name}_command")
         return found
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a reader who has seen enough (`| head`) is no fault."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _hush()
+            return 0
+
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="The configuration file.")
@@ -70,7 +79,7 @@ def main() -> None:
     except AogError as error:
         complain(error)
         status = error.exit_code
-    except BrokenPipeError:
+    except BrokenPipeError:  # at the last flush
         _hush()
         status = 0
     except OSError as error:
