@@ -26,7 +26,9 @@ WATCH = 0.2
 PROGRESSING = """
     select (select count(*) from request
             where state <> 'closed' and state in ('received', 'checking', 'queued', 'staging'))
-         + (select count(*) from letter where state in ('draft', 'approved', 'sending') and state <> 'draft')
+         + (select count(*) from letter join request on request.id = letter.request
+            where letter.state in ('draft', 'approved', 'sending') and letter.state <> 'draft'
+            and (letter.state = 'sending' or request.state in ('refused', 'staged', 'failed')))
          + (select count(*) from run where keep_wanted is not null)
 """
 

@@ -19,6 +19,7 @@ from aogconsole.journal.store import Journal
 from aogconsole.requests.request import State
 from tests.integration.test_request_day import read
 from tests.support.command import Done, call, in_terminal
+from tests.support.desk import Desk, request_mail
 from tests.support.office import ENGINE, Office
 
 CONFIG = """
@@ -255,3 +256,20 @@ def test_a_link_to_nothing_is_not_sent(here: Site, days: int) -> None:
     assert "deleted" in document["why"]
     here("rerun", str(request), "--why", "stage it again")
     assert here.office.state(request) == State.QUEUED
+
+
+def test_the_engine_does_not_wait_for_a_letter_that_waits_for_a_person(desk: Desk) -> None:
+    """An approved letter of a request that was put aside stays, and goes when the request is released."""
+    desk.configure(policy="ask")
+    desk.deliver(request_mail(account="other"))
+    desk.serve_until_idle()
+    (request,) = desk.json("requests")
+    desk.call("hold", request["id"], "--why", "lunch")
+    desk.call("approve", *request["letters"])
+    desk.serve_until_idle()
+    assert desk.filed() == []
+    assert [one["state"] for one in desk.json("letters")] == ["approved"]
+    desk.call("release", request["id"])
+    desk.serve_until_idle()
+    assert len(desk.filed()) == 1
+    assert desk.json("requests")[0]["state"] == "closed"
