@@ -180,7 +180,9 @@ class Desk:
             raise UsageError(f"position {position} is not one", "1 is the first place in the queue")
         with self._journal.transaction():
             others = self._journal.all(
-                "select id, position from request where state = 'queued' and id <> ? order by position, id", request
+                "select id, position from request where state <> 'closed' and state = 'queued' and id <> ?"
+                " order by position, id",
+                request,
             )
             places = [row["position"] for row in others]
             at = min(position - 1, len(places))

@@ -151,12 +151,12 @@ async def idle(subject: Subject, parser: MailParser, bench: Bench, steps: dict[s
     bench.journal.all(PROGRESSING)
     subject.keep("engine: anything left?", started)
     started = time.perf_counter()
-    await Reading(bench, parser).step()
-    subject.keep("engine: first look into the mailbox", started)
-    started = time.perf_counter()
     Checking(bench).recover()
     Sending(bench).recover()
     subject.keep("engine: recover", started)
+    started = time.perf_counter()
+    await Reading(bench, parser).step()
+    subject.keep("engine: first look into the mailbox", started)
 
 
 async def engines(subjects: list[Subject], rounds: int) -> None:

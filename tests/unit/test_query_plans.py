@@ -134,6 +134,15 @@ def test_acting_does_not_read_the_whole_journal(office: Office) -> None:
         office.desk.reopen(request, "not done")
         letter = office.desk.refuse(request, "not_entitled", "told so")
         office.desk.discard(letter)
+        office.desk.resend(letter, "it was right")
+        office.desk.recheck(office.request(State.REFUSED))
+        queued = office.request(State.ENTITLED)
+        office.desk.stage(queued)
+        office.desk.move(queued, 1)
+        office.desk.rerun(office.request(State.HELD), "again")
+        office.desk.keep(office.run(office.request(State.CLOSED), "succeeded"))
+        office.desk.stop(office.run(office.request(State.QUEUED), "running"), "stop")
+        office.desk.pause()
         office.take(request_mail(ticket="1002"))
     assert len(heard) > 50
     assert {sql: slow(office.journal, sql) for sql in heard if planned(sql) and slow(office.journal, sql)} == {}
