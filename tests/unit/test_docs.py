@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,22 @@ def test_every_exit_code_is_explained() -> None:
 
     section = (ROOT / "README.md").read_text().partition("## Exit codes")[2].partition("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| (\d) \|", section, re.MULTILINE)} == {0, *codes(AogError)}
+
+
+def test_the_grants_are_what_the_statement_reads() -> None:
+    """The administrator's page grants each table of our statement, and no other."""
+    statement_text = resources.files("backends").joinpath("sql/oracle/entitlement.sql").read_text(encoding="utf-8")
+    read = re.findall(r"\b(?:from|join)\s+(alma\.\w+)", re.sub(r"--.*", "", statement_text))
+    granted = re.findall(r"grant select on (alma\.\w+) to", (DOCS / "administrator.md").read_text())
+    assert sorted(granted) == sorted(set(read))
+
+
+def test_the_verbs_of_the_staging_host_are_counted() -> None:
+    """The administrator's page tells how many verbs a key is good for: those that the script takes."""
+    script = resources.files("aogconsole").joinpath("staging/aogremote.sh").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"^do_(\w+)\(\)", script, re.MULTILINE))
+    assert len(verbs) == 8
+    assert "the script accepts eight verbs" in (DOCS / "administrator.md").read_text()
 
 
 def test_no_page_names_a_place_of_this_machine() -> None:
