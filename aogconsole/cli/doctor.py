@@ -22,5 +22,8 @@ def doctor_command(session: Session, *, json_: bool) -> int:
         emit([asdict(one) for one in findings])
     else:
         for one in findings:
-            say(f"{'ok   ' if one.ok else 'FAULT'} {one.check}: {one.detail}" + (f"; {one.hint}" if one.hint else ""))
+            say(
+                f"{'ok   ' if one.ok else 'FAULT'} {one.check}: {one.detail.rstrip('.')}"
+                + (f"; {one.hint}" if one.hint else "")
+            )
     return 0 if all(one.ok for one in findings) else 1

@@ -80,7 +80,7 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         "since": start,
         "needs_you": [_short(one) for one in still if one["next_action"] != "wait"],
         "goes_on": [_short(one) for one in still if one["next_action"] == "wait"],
-        "closed": [row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed"],
+        "closed": list(dict.fromkeys(row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed")),
         "sent": [row["id"] for row in rows if row["kind"] == "letter" and row["to"] == "sent"],
         "deleted_soon": [one for one in staged(journal, zone) if one["days_left"] <= warn and not one["kept"]],
         "paused": journal.meta("paused") or None,
