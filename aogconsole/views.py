@@ -46,9 +46,9 @@ def request(row: Any) -> dict[str, Any]:
         "next_try": row["next_try"],
         "next_action": _next_action(row),
         "run": text_id(row["run"]),
-        "letters": [str(ident) for ident in json.loads(row["letters"])],
+        "letters": row["letters"].split(",") if row["letters"] else [],
         "url": row["url"],
-        "notes": json.loads(row["notes"]),
+        "notes": json.loads(row["notes"]) if row["notes"] else [],
         "claimed_by": row["claimed_by"],
         "mail": str(row["mail"]),
     }
