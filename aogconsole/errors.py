@@ -43,6 +43,10 @@ class ArchiveError(OutsideError):
     """The ALMA archive could not be asked."""
 
 
+class ArchiveLoginRefused(ArchiveError):
+    """The archive refuses our account: correct it before trying again, for each try brings its lock nearer."""
+
+
 class StagingError(OutsideError):
     """The staging host could not be asked, or answered what we do not understand."""
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import oracledb
 
-from aogconsole.errors import AogError, ArchiveError, ConfigError
+from aogconsole.errors import AogError, ArchiveError, ArchiveLoginRefused, ConfigError
 from aogconsole.ids import AccountId, MousUid, ProjectCode
 from aogconsole.text import clean
 from backends.ports import ArchiveAnswer, ArchiveRow
@@ -155,7 +155,8 @@ class OracleArchive:
         if code in _CODES:
             sentence, hint = _CODES[code]
             user = clean(self._settings.user)
-            return ArchiveError(f"{sentence.format(user=user, host=self._host, last=lines[-1])} ({code}).", hint)
+            kind = ArchiveLoginRefused if code in _REFUSED else ArchiveError
+            return kind(f"{sentence.format(user=user, host=self._host, last=lines[-1])} ({code}).", hint)
         return ArchiveError(
             f"The archive could not be asked: {'; '.join(lines)}", "ask the archive's administrator what it means"
         )
@@ -227,6 +228,8 @@ def _told(error: oracledb.Error) -> tuple[str, list[str]]:
 
 
 _TIMED_OUT: Final = frozenset({"DPY-4024", "ORA-01013", "ORA-12170"})
+
+_REFUSED: Final = frozenset({"ORA-01017", "ORA-01005", "ORA-28000", "ORA-28001"})
 
 _GRANTS = "ask the archive's administrator for the grants that the site's page lists"
 _PASSWORD = "correct [archive] user and password before the account gets locked by further tries"  # noqa: S105

@@ -78,9 +78,9 @@ class Bench:
             if self.settings.policy.send == "auto":
                 self.desk.approve(letter)
 
-    def wait(self, tries: int, base: float = 5.0) -> float:
-        """Seconds until the next try: doubled each time, with jitter, at most LONGEST_WAIT."""
-        wait: float = min(base * 2.0 ** min(tries, 16), LONGEST_WAIT)
+    def wait(self, tries: int, base: float = 5.0, most: float = LONGEST_WAIT) -> float:
+        """Seconds until the next try: doubled each time, with jitter, at most `most`."""
+        wait: float = min(base * 2.0 ** min(tries, 16), most)
         return wait * random.uniform(0.8, 1.2) / self.quicken  # noqa: S311
 
     def next_try(self, tries: int, base: float = 5.0) -> str:

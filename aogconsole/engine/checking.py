@@ -14,7 +14,7 @@ from typing import Any
 
 from aogconsole import times
 from aogconsole.engine.bench import Bench
-from aogconsole.errors import ConfigError, Conflict, OutsideError
+from aogconsole.errors import ArchiveLoginRefused, ConfigError, Conflict, OutsideError
 from aogconsole.ids import AccountId, MousUid, ProjectCode
 from aogconsole.journal.store import encode
 from aogconsole.requests import entitlement
@@ -49,6 +49,8 @@ class Checking:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self._refused = ""
+        """Why the archive refused our log-in: each further try would bring the account's lock nearer."""
 
     def recover(self) -> None:
         """Checks that a stop cut short are made again."""
@@ -81,6 +83,8 @@ class Checking:
         """Ask the archive about a request. Never raises for an archive that cannot be asked."""
         if self._bench.archive is None:
             return Checked("unknown", "no archive is configured", "no archive is configured", None, None, None)
+        if self._refused:
+            return Checked("unknown", self._refused, self._refused, None, None, None)
         day = date.fromisoformat(times.day(times.parse(row["received_at"]), self._bench.settings.policy.timezone))
         project = ProjectCode.parse(row["project"])
         mous, account = MousUid.parse(row["mous"]), AccountId.parse(row["account"])
@@ -88,7 +92,9 @@ class Checking:
             answer = await self._bench.archive.ask(mous, account, project)
             facts = Facts.from_rows(((one.fact, one.values) for one in answer.rows), account.value, day)
         except (OutsideError, ConfigError) as error:
-            self._bench.seen("archive", False, str(error))
+            if isinstance(error, ArchiveLoginRefused):
+                self._refused = f"{error} Not tried again: {error.hint}, then restart the engine"
+            self._bench.seen("archive", False, self._refused or str(error))
             return Checked("unknown", str(error), f"the archive could not be asked: {error}", None, None, None)
         except Exception as error:
             log.exception("checking request %s went wrong", row["id"])

@@ -23,6 +23,8 @@ from aogconsole.mailparser import MailParser
 log = logging.getLogger("aogconsole")
 WATCH = 0.2
 """Seconds between looks at whether the journal changed."""
+MOST = 60.0
+"""Seconds between looks, at the most, at a mailbox or host that does not answer: the operator waits for it."""
 PROGRESSING = """
     select (select count(*) from request
             where state <> 'closed' and state in ('received', 'checking', 'queued', 'staging'))
@@ -94,7 +96,7 @@ class Engine:
             except OwnedElsewhere:
                 raise
             except (OutsideError, ConfigError) as error:
-                pause = max(self._bench.wait(failures, 1.0), min(every, 1.0))
+                pause = max(self._bench.wait(failures, 1.0, MOST), min(every, 1.0))
                 failures += 1
                 self._trouble(name, str(error), error.hint)
             except Exception as error:

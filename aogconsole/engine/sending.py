@@ -74,7 +74,19 @@ class Sending:
                 )
 
         mail = OutgoingMail(message_id, bench.settings.mail.address, recipients, data)
-        self._concluded(row, await outbox.send(mail, committing))
+        outcome = await outbox.send(mail, committing)
+        self._concluded(row, outcome)
+        if isinstance(outcome, Deferred):
+            await self._look(outbox)
+
+    async def _look(self, outbox: Outbox) -> None:
+        """Whether it is the way out that fails, or one recipient's server that wants to be asked again."""
+        try:
+            await outbox.ping()
+        except AogError as error:
+            self._bench.seen("outgoing", False, str(error))
+        else:
+            self._bench.seen("outgoing", True, "")
 
     def _concluded(self, row: Any, outcome: SendOutcome) -> None:
         """Record what became of a letter, and what it means for its request."""
@@ -87,21 +99,16 @@ class Sending:
                     "letter", letter, bench.actor, "deferred", origins={"approved", "sending"}, target="approved",
                     why=why, tries=tries + 1, next_try=bench.next_try(tries, 30.0),
                 )  # fmt: skip
-                bench.seen("outgoing", False, why)
                 return
             sent_at = times.now_text() if isinstance(outcome, Sent | PartlyRefused) else None
             bench.journal.change(
-                "letter",
-                letter,
-                bench.actor,
-                state,
-                origins={"approved", "sending"},
-                target=state,
-                why=why,
-                sent_at=sent_at,
-            )
+                "letter", letter, bench.actor, state, origins={"approved", "sending"}, target=state,
+                why=why, sent_at=sent_at,
+            )  # fmt: skip
             bench.seen("outgoing", True, "")
             waits = {STATE_OF[row["kind"]]}
+            if bench.journal.fetch("request", request)["state"] not in waits:
+                return  # a person, or a mail, took it elsewhere meanwhile
             if isinstance(outcome, Sent):
                 verb, target = ("handed_over", State.HELD) if row["kind"] == "expert" else ("answered", State.CLOSED)
                 bench.journal.change("request", request, bench.actor, verb, origins=waits, target=target)

@@ -37,6 +37,10 @@ ROOM = 100 << 20
 """Bytes that must be free on the staging host before a run is started."""
 
 
+MOST = 60.0
+"""Seconds between tries, at the most, at a host that does not answer."""
+
+
 class OwnedElsewhere(ConfigError):
     """The staging host's run folder belongs to another journal: two engines on one inbox would double everything."""
 
@@ -107,11 +111,11 @@ class Staging:
                 return  # it is no longer ours to drive
             except StorageError as error:
                 log.warning("run %s: %s (%s)", run, error, error.hint)
-                await asyncio.sleep(self._bench.wait(tries, 0.5))
+                await asyncio.sleep(self._bench.wait(tries, 0.5, MOST))
                 tries += 1
             except (OutsideError, ConfigError) as error:
                 self._bench.seen("staging", False, str(error))
-                await asyncio.sleep(self._bench.wait(tries, 0.5))
+                await asyncio.sleep(self._bench.wait(tries, 0.5, MOST))
                 tries += 1
             except Exception:
                 log.exception("run %s: driving it went wrong; it is taken up again", run)

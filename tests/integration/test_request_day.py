@@ -27,7 +27,7 @@ PUBLIC, UNDELIVERED = "uid___A001_X1_X1", "uid___A001_X2_X1"
 
 def read(raw: bytes) -> EmailMessage:
     """A letter as a mail reader has it."""
-    return email.message_from_bytes(raw, policy=email.policy.default)  # type: ignore[return-value]
+    return email.message_from_bytes(raw, policy=email.policy.default)
 
 
 def letter_of(desk: Desk, request: dict[str, Any]) -> EmailMessage:
@@ -82,7 +82,7 @@ def test_every_verdict_and_every_outcome(desk: Desk) -> None:
         "191": ({"account": "del1"}, "unclear", "entitled", "delegee", None),
         "192": ({"account": "del1", "project": PROJECT}, "unclear", "entitled", "delegee", None),
     }  # fmt: skip
-    desk.deliver(*(request_mail(**{"ticket": ticket, **given}) for ticket, (given, *_) in wanted.items()))  # type: ignore[arg-type]
+    desk.deliver(*(request_mail(**{"ticket": ticket, **given}) for ticket, (given, *_) in wanted.items()))
     desk.serve_until_idle()
     found, letters = desk.requests(), {one["id"]: one for one in desk.json("letters")}
     for ticket, (_, state, verdict, why, kind) in wanted.items():
@@ -154,7 +154,7 @@ def test_policy_ask_waits_for_the_operator(desk: Desk) -> None:
 def test_an_archive_that_is_down_is_unknown_and_asked_again(desk: Desk) -> None:
     """Never a refusal: unclear with the reason, and the request goes on by itself once the archive answers."""
     given = desk.archive.settings()
-    desk.configure(**{given.dsn: "127.0.0.1:1/ALMA"})
+    desk.configure("auto", "forced", 0, **{given.dsn: "127.0.0.1:1/ALMA"})
     desk.deliver(request_mail())
     desk.serve_until_idle()
     (request,) = desk.json("requests")
@@ -165,3 +165,15 @@ def test_an_archive_that_is_down_is_unknown_and_asked_again(desk: Desk) -> None:
     with desk.serving():
         desk.wait(lambda: desk.json("requests")[0]["state"] == "closed")
     assert len(desk.filed()) == 1
+
+
+def test_a_refused_login_is_not_tried_until_the_account_is_locked(desk: Desk) -> None:
+    """One mail, one failed log-in; later mails and retries bring none: the account's lock must not come nearer."""
+    desk.archive.login_error = 1017
+    desk.deliver(request_mail())
+    with desk.serving():
+        desk.wait(lambda: desk.requests().get("15270", {}).get("state") == "unclear")
+        desk.deliver(request_mail(ticket="2"))
+        found = desk.wait(lambda: desk.requests().get("2", {}).get("state") == "unclear" and desk.requests())
+    assert "restart the engine" in found["2"]["why"]
+    assert desk.archive.logins == 1

@@ -105,7 +105,7 @@ def test_a_second_journal_on_the_same_staging_host_is_refused(desk: Desk) -> Non
     """The run folder records whose it is: `serve` on another journal ends with exit code 3."""
     desk.deliver(request_mail())
     desk.serve_until_idle()
-    desk.configure(**{"state/journal.db": "other/journal.db"})
+    desk.configure("auto", "forced", 0, **{"state/journal.db": "other/journal.db"})
     other = desk.start_serve()
     assert other.wait(30) == 3
     assert "belongs to another journal" in desk.log()

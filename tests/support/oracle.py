@@ -94,6 +94,8 @@ class TestArchive:
         """Met by the next statements, one each."""
         self.login_error: int | None = None
         """An ORA code that every log-in with the right password meets."""
+        self.logins = 0
+        """How many there were."""
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._db = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
@@ -172,6 +174,7 @@ class _Session:
 
     def open_session(self, _attributes: object) -> None:
         """Called by seerdb after the password was right; what it raises refuses the log-in."""
+        self._archive.logins += 1
         if self._archive.login_error:
             raise BackendError("refused", ora_code=self._archive.login_error)
 
