@@ -186,16 +186,22 @@ async def engines(subjects: list[Subject], rounds: int) -> None:
 
 
 def report(small: Subject, large: Subject) -> int:
-    """Print medians and their ratio, the worst first; 1 when the requirement is missed."""
-    rows = [
-        (statistics.median(large.took[name]) / statistics.median(took), name, statistics.median(took))
-        for name, took in small.took.items()
-    ]
-    print(f"{'':40} {'small':>9} {'large':>9} {'ratio':>6}")
-    for ratio, name, least in sorted(rows, reverse=True):
-        mark = "  by nature" if name in BY_NATURE else "  OVER" if ratio > MOST else ""
-        print(f"{name:40} {least:6.1f} ms {ratio * least:6.1f} ms {ratio:6.2f}{mark}")
-    return int(any(ratio > MOST for ratio, name, _ in rows if name not in BY_NATURE))
+    """Print medians and their ratio, the worst first; 1 when the requirement is missed.
+
+    Missed is what is over it by the medians and by the least: whatever else the machine does only adds time.
+    """
+    rows = []
+    for name, took in small.took.items():
+        other = large.took[name]
+        middle = statistics.median(other) / statistics.median(took)
+        rows.append((middle, min(other) / min(took), name, statistics.median(took)))
+    missed = [row for row in rows if min(row[:2]) > MOST and row[2] not in BY_NATURE]
+    print(f"{'':40} {'small':>9} {'large':>9} {'ratio':>6} {'of the least':>13}")
+    for row in sorted(rows, reverse=True):
+        middle, least, name, took_small = row
+        mark = "  by nature" if name in BY_NATURE else "  OVER" if row in missed else ""
+        print(f"{name:40} {took_small:6.1f} ms {middle * took_small:6.1f} ms {middle:6.2f} {least:13.2f}{mark}")
+    return int(bool(missed))
 
 
 def subjects_of(desk: Desk, folder: Path, sizes: tuple[int, int], open_: int) -> list[Subject]:
@@ -221,9 +227,10 @@ def main(rounds: int, *sizes: int) -> int:
         asyncio.run(engines([small, large], rounds))
         for number in range(rounds + 1):  # the first fills the caches
             for verbs in (reading, acting):
-                for (name, words, stdin), (_, others, other) in zip(verbs(small), verbs(large), strict=True):
-                    small.call(name, *words, stdin=stdin, keep=number > 0)
-                    large.call(name, *others, stdin=other, keep=number > 0)
+                for first, second in zip(verbs(small), verbs(large), strict=True):
+                    turns = [(small, first), (large, second)]
+                    for subject, (name, words, stdin) in turns if number % 2 else reversed(turns):
+                        subject.call(name, *words, stdin=stdin, keep=number > 0)
         for subject in (small, large):
             subject.call("history --verify", "history", "--verify")
             subject.call("backup", "backup", str(subject.journal.parent / "copy"))
