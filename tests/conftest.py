@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.support.sshd", "tests.support.oracle", "tests.support.dovecot", "tests.support.smtp", "tests.support.desk"]
+pytest_plugins = [f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk")]
 
 
 @pytest.hookimpl(wrapper=True)
