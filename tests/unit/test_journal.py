@@ -30,7 +30,8 @@ def make_request(journal: Journal, state: str = "entitled") -> int:
         mail, ident = journal.new_id("mail"), journal.new_id("request")
         journal.insert("mail", {
             "id": mail, "source": f"file:{mail}", "message_id": f"<{mail}@x>", "sha256": "",
-            "received_at": "2026-11-21T00:00:00Z", "from_address": "a@eso.org", "subject": "s", "result": "request", "why": "", "parsed": "{}",
+            "received_at": "2026-11-21T00:00:00Z", "from_address": "a@eso.org", "subject": "s",
+            "result": "request", "why": "", "parsed": "{}",
         })  # fmt: skip
         journal.insert(
             "request",
