@@ -9,12 +9,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from aogconsole import times
 from aogconsole.config import Config, located
 from aogconsole.desk import Desk
-from aogconsole.errors import ConfigError
+from aogconsole.errors import ConfigError, UsageError
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
@@ -43,13 +43,14 @@ def _letter_texts(folder: str) -> Mapping[LetterKind, str] | None:
         return None
     if not Path(folder).is_dir():
         raise ConfigError(f"mail.letters is {folder}, which is no folder", "make it, or leave the setting out")
-    names = [name for name in get_args(LetterKind) if (Path(folder) / f"{name}.txt").exists()]
     try:
-        return texts({name: (Path(folder) / f"{name}.txt").read_text(encoding="utf-8") for name in names})
+        return texts({file.name: file.read_text(encoding="utf-8") for file in sorted(Path(folder).glob("*.txt"))})
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"a letter text in {folder} cannot be read: {clean(str(error))}", "make it a readable UTF-8 file"
         ) from None
+    except UsageError as error:
+        raise ConfigError(f"mail.letters is {folder}: {error}", error.hint) from None
 
 
 def book(config: Config, journal: Journal, actor: Actor) -> LetterBook:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aogconsole import config
+from aogconsole import config, site
 from aogconsole.cli.root import main
 from aogconsole.errors import ConfigError
 
@@ -358,6 +358,23 @@ def test_check_tries_what_can_be_tried_without_connecting(
     ):
         assert called(monkeypatch, "--config", str(write(tmp_path, text)), "config", "check") == 3, text
         assert sentence in capsys.readouterr().err
+
+
+def test_a_site_has_its_own_letters(tmp_path: Path) -> None:
+    """The files of `mail.letters` replace ours by name; one that is no letter, or lacks a place, is a wrong setting."""
+    loaded = config.load(write(tmp_path, "[mail]\nletters = 'texts'\n"))
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "link.txt").write_text("Look at {url} within {days}.\n")
+    found = site.letter_rules(loaded).templates
+    assert found is not None
+    assert found["link"] == "Look at {url} within {days}."
+    assert found["not_entitled"] == "NOT ENTITLED"
+    for name, text, sentence in (("lnk.txt", "", "the text of no letter"), ("link.txt", "{url}", "lacks a place")):
+        (folder / name).write_text(text)
+        with pytest.raises(ConfigError, match=sentence):
+            site.letter_rules(loaded)
+        (folder / name).unlink()
 
 
 def test_path_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
