@@ -67,12 +67,22 @@ def log_command(session: Session, run: int, *, follow: bool, raw: bool) -> None:
         if raw:
             sys.stdout.buffer.write(chunk)
         else:
-            lines, _, rest = (rest + chunk).rpartition(b"\n")
-            if lines:
-                click.echo(clean_lines(decode(lines)))
+            lines, rest = _ended(rest + chunk)
+            click.echo(_shown(lines), nl=False)
         sys.stdout.flush()
     if rest and not raw:
-        click.echo(clean_lines(decode(rest)))
+        click.echo(_shown(rest.removesuffix(b"\r")))
+
+
+def _ended(output: bytes) -> tuple[bytes, bytes]:
+    """The lines that have ended, by LF or CR, and the rest; a CR at the very end may be half of a CR LF."""
+    end = max(output.rfind(b"\n"), output.rfind(b"\r", 0, -1)) + 1
+    return output[:end], output[end:]
+
+
+def _shown(lines: bytes) -> str:
+    """A CR ends a line, as it does for the count of lines: each step of a progress display is one."""
+    return clean_lines(decode(lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")))
 
 
 def _chunks(file: Path, offset: int) -> Iterator[bytes]:
