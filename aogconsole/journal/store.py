@@ -101,7 +101,8 @@ class Journal:
 
     def data_version(self) -> int:
         """Changes whenever another connection has changed the journal. Cheap: ask often."""
-        return int(self.connection.execute("pragma data_version").fetchone()[0])
+        with storage(self.path):
+            return int(self.connection.execute("pragma data_version").fetchone()[0])
 
     def all(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
         """All rows of a query."""
@@ -192,8 +193,11 @@ class Journal:
         """
         with self.transaction():
             row = self.fetch(kind, ident)
-            if row["state"] not in origins or (seen is not None and row["version"] != seen):
+            if row["state"] not in origins:
                 raise Conflict(self.first(kind, ident, str(row["state"]), verb), "look at it again, then decide")
+            if seen is not None and row["version"] != seen:
+                by = self._by("entity = ?", ident)
+                raise Conflict(f"{kind} {ident} has changed since you looked{by}", "look at it again, then decide")
             values["version"] = row["version"] + 1
             if target is not None:
                 values["state"] = target
@@ -207,10 +211,13 @@ class Journal:
             return row
 
     def first(self, kind: str, ident: int, state: str, verb: str) -> str:
-        """The sentence that tells the loser who acted first."""
-        last = self.one("select * from history where entity = ? order by seq desc limit 1", ident)
-        by = f": {clean(last['who'])} did '{last['verb']}' at {last['at']}" if last else ""
+        """The sentence that tells the loser who acted first: who brought it into its state, not who left a note."""
+        by = self._by("entity = ? and origin is not target", ident)
         return f"{kind} {ident} is {state}, so '{verb}' is not possible{by}"
+
+    def _by(self, which: str, ident: int) -> str:
+        last = self.one(f"select * from history where {which} order by seq desc limit 1", ident)
+        return f": {clean(last['who'])} did '{last['verb']}' at {last['at']}" if last else ""
 
     def backup(self, folder: Path) -> None:
         """Copy the journal, consistent while others write, and the terminal logs, into a new folder."""
