@@ -116,7 +116,8 @@ def _staging_findings(hello: Hello, config: Config) -> list[Finding]:
     network = hello.filesystem.startswith(("nfs", "cifs", "smb", "afs"))
     ours = _owner(hello, config)
     clean_up = "yes" if hello.kill_user_processes else "no"
-    web_root = config.settings.stagecalms.web_root
+    web_root = config.values["stagecalms.web_root"]
+    keeps = hello.web_free is not None
     return [
         found("staging host", True, f"{hello.user}@{hello.host}, {hello.slots} slots"),
         found("staging host: tools", not missing, ", ".join(hello.tools), f"not found: {', '.join(missing)}"),
@@ -128,8 +129,10 @@ def _staging_findings(hello: Hello, config: Config) -> list[Finding]:
         found("staging host: clock", abs(skew) <= SKEW, f"{skew:+d} s from ours", "set up NTP on both"),
         found("staging host: owner", ours, hello.journal or "nobody yet",
               "another journal's engine uses this run folder: use that journal, or another staging.root"),
-        found("staging host: web root", hello.web_free is not None, web_root,
-              "`keep` cannot work: set stagecalms.web_root (or --web-root of aogremote)"),
+        # a site may do without `keep`: only a folder that it named must be there
+        found("staging host: web root", keeps or web_root.source == "default",
+              f"{web_root.value}{'' if keeps else ' is not there: `keep` cannot work'}",
+              "set stagecalms.web_root (or --web-root of aogremote)"),
     ]  # fmt: skip
 
 

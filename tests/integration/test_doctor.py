@@ -179,6 +179,12 @@ def test_a_command_and_a_web_root_that_are_not_there(site: Desk) -> None:
     site.host.web_root.rmdir()
     check, told = the_fault(site)
     assert (check, "stagecalms.web_root" in told) == ("staging host: web root", True)
+    config = site.config.read_text()
+    site.config.write_text(config.replace(f'web_root = "{site.host.web_root}"', ""))
+    done = site.call("doctor")
+    assert done.returncode == 0, "a site that named none does without `keep`"
+    assert b"`keep` cannot work" in done.stdout
+    site.config.write_text(config)
     site.host.web_root.mkdir()
 
 
