@@ -43,7 +43,7 @@ class Desk:
             self._complete(row)
             self._alone(request, {name: row[name] for name in PARSE})
             self._book.discard_drafts(request, "checked again")
-            self._drop_unstarted(request, "checked again")
+            self.drop_unstarted(request, "checked again")
             self._move(request, "recheck", State.RECEIVED, seen=seen, next_try=None, tries=0, before_hold=None)
 
     def stage(self, request: int, *, seen: int | None = None) -> None:
@@ -76,6 +76,7 @@ class Desk:
                 verdict_why=why,
             )
             self._book.discard_drafts(request, why)
+            self.drop_unstarted(request, why)
             letter = self._book.draft(request, verdict)
             self.approve(letter)
             return letter
@@ -117,7 +118,7 @@ class Desk:
         self._why(why)
         with self._journal.transaction():
             self._book.discard_drafts(request, why)
-            self._drop_unstarted(request, why)
+            self.drop_unstarted(request, why)
             self._move(request, "close", State.CLOSED, why=why, seen=seen, before_hold=None)
 
     def reopen(self, request: int, why: str, *, seen: int | None = None) -> None:
@@ -136,7 +137,7 @@ class Desk:
             after = {name: values.get(name) or row[name] for name in PARSE}
             self._alone(request, after)
             self._book.discard_drafts(request, why)
-            self._drop_unstarted(request, why)
+            self.drop_unstarted(request, why)
             missing = [name for name, value in after.items() if not value]
             target = State.UNCLEAR if missing else State.RECEIVED
             stays = f"still missing: {', '.join(missing)}" if missing else ""
@@ -249,6 +250,7 @@ class Desk:
                     "recheck it, then stage it",
                 )
             new = self._book.again(letter)
+            self.drop_unstarted(row["request"], why)
             self._move(
                 row["request"],
                 "resend",
@@ -273,10 +275,11 @@ class Desk:
         self._why(why)
         with self._journal.transaction():
             row = self._journal.fetch("run", run)
-            waits = self._journal.fetch("request", row["request"])["state"] == State.QUEUED
-            if waits and row["state"] == "starting":
-                self._drop_unstarted(row["request"], why)
-                self.hold(row["request"], why)
+            state = self._journal.fetch("request", row["request"])["state"]
+            if row["state"] == "starting" and state != State.STAGING:
+                self.drop_unstarted(row["request"], why)
+                if state == State.QUEUED:
+                    self.hold(row["request"], why)
                 return
             self._journal.change(
                 "run", run, self._actor, "stop", origins={"starting", "running"}, target=None, why=why,
@@ -355,7 +358,7 @@ class Desk:
         if self._journal.one("select 1 from letter where request = ? and state = 'sending'", request):
             raise Conflict(f"a letter of request {request} is being sent", "wait until it has gone")
 
-    def _drop_unstarted(self, request: int, why: str) -> None:
+    def drop_unstarted(self, request: int, why: str) -> None:
         """A run that waits for a busy host was never started: it ends with its request."""
         row = self._journal.fetch("request", request)
         if row["state"] != State.STAGING:

@@ -62,11 +62,13 @@ class Checking:
         bench = self._bench
         if bench.archive is None or bench.paused:
             return
+        self.recover()  # an earlier step may have ended without being able to write
         due = bench.journal.all(DUE, times.now_text())
         for start in range(0, len(due), AT_ONCE):
-            async with asyncio.TaskGroup() as group:
-                for row in due[start : start + AT_ONCE]:
-                    group.create_task(self._check(row))
+            checks = (self._check(row) for row in due[start : start + AT_ONCE])
+            for ended in await asyncio.gather(*checks, return_exceptions=True):
+                if ended is not None:
+                    raise ended
 
     async def _check(self, row: Any) -> None:
         bench = self._bench
@@ -78,6 +80,12 @@ class Checking:
                 self.conclude(row, checked, {State.CHECKING})
         except Conflict:
             return  # somebody held, closed or corrected it meanwhile: theirs counts
+        except OutsideError:
+            raise
+        except Exception as error:  # it must not stop the others
+            log.exception("checking request %s went wrong", row["id"])
+            why = f"checking it went wrong: {error!r}"
+            self._move(row["id"], "doubt", {State.CHECKING}, State.UNCLEAR, why=why, next_try=None)
 
     async def ask(self, row: Any) -> Checked:
         """Ask the archive about a request. Never raises for an archive that cannot be asked."""
@@ -120,6 +128,8 @@ class Checking:
             "checked_at": times.now_text(), "query_version": checked.query_version, "check_ms": checked.took_ms,
         }  # fmt: skip
         request, bench = row["id"], self._bench
+        if State.QUEUED in origins and checked.verdict != "entitled":
+            bench.desk.drop_unstarted(request, checked.sentence)
         if checked.verdict == "unknown":
             kept |= {"tries": row["tries"] + 1, "next_try": bench.next_try(row["tries"])}
             self._move(request, "doubt", origins, State.UNCLEAR, why=checked.sentence, **kept)

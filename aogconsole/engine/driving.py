@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from datetime import date, timedelta
 from typing import Any, assert_never
 
 from aogconsole import times
 from aogconsole.engine.bench import Bench
 from aogconsole.engine.recorder import Recorder
-from aogconsole.errors import OutsideError
 from aogconsole.ids import MousUid, ProjectCode, Ticket
 from aogconsole.requests.request import State
 from aogconsole.staging.follow import Follower
 from aogconsole.staging.transcript import Failed, Outcome, Succeeded, Transcript, Unclear, expected_end
 from backends.ports import RemoteRun, StagingHost
 
+log = logging.getLogger("aogconsole")
 EARLIER = "select started_at, ended_at from run where state = 'succeeded' order by ended_at desc limit 20"
 ASKED = 0.3
 """Seconds between looks at whether an operator wants the run stopped."""
+STOP_AGAIN = 30.0
+"""Seconds between tries to stop it, at the most."""
 
 
 class Driving:
@@ -56,6 +58,9 @@ class Driving:
         answer = await self._host.start(run["token"], project, mous, ticket)
         bench.seen("staging", True, "")
         if answer.outcome == "busy":
+            if bench.journal.fetch("run", run["id"])["stop_asked_by"]:  # meanwhile
+                self._conclude(run["id"], RemoteRun(run["token"], "absent"), None)
+                return False
             why = f"waits: no free slot on the staging host ({answer.ours} ours, {answer.foreign} started by hand)"
             bench.journal.change(
                 "request", run["request"], bench.actor, "busy", origins={State.STAGING}, target=State.QUEUED, why=why,
@@ -91,13 +96,15 @@ class Driving:
     async def _stop_when_asked(self, ident: int) -> None:
         tries = 0
         while True:
-            run = self._bench.journal.fetch("run", ident)
-            if run["stop_asked_by"]:
-                with contextlib.suppress(OutsideError):
+            try:
+                run = self._bench.journal.fetch("run", ident)
+                if run["stop_asked_by"]:
                     await self._host.stop(run["token"])
                     return
+            except Exception as error:  # whatever it is: who asked waits for the stop
+                log.warning("run %s cannot be stopped yet: %s", ident, error)
                 tries += 1
-            await asyncio.sleep(self._bench.wait(tries, ASKED))
+            await asyncio.sleep(self._bench.wait(tries, ASKED, STOP_AGAIN))
 
     def _transcript(self, run: Any) -> Transcript:
         project, mous, ticket = (

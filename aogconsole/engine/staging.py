@@ -71,9 +71,10 @@ class Staging:
 
     async def let_go(self) -> None:
         """Leave the runs to themselves: they go on, and are taken up again by the next engine."""
-        for task in self._drives.values():
+        drives = list(self._drives.values())
+        for task in drives:
             task.cancel()
-        await asyncio.gather(*self._drives.values(), return_exceptions=True)
+        await asyncio.gather(*drives, return_exceptions=True)
         if self._bench.host is not None:
             with contextlib.suppress(AogError):
                 await self._bench.host.close()
@@ -96,9 +97,9 @@ class Staging:
         self._bench.seen("staging", True, "")
 
     def _drive(self, run: int) -> None:
-        task = self._drives.get(run)
-        if task is None or task.done():
-            self._drives[run] = asyncio.create_task(self._supervised(run), name=f"run {run}")
+        if run not in self._drives:
+            task = self._drives[run] = asyncio.create_task(self._supervised(run), name=f"run {run}")
+            task.add_done_callback(lambda _: self._drives.pop(run))
 
     async def _supervised(self, run: int) -> None:
         """Drive one run to its end, again and again while the host cannot be asked."""
@@ -134,16 +135,18 @@ class Staging:
             if free <= 0:
                 self._waits(row, found)
                 continue
-            if await self._fresh(row) and self._start(row):
+            if await self._fresh(row) and self._start(row["id"]):
                 free -= 1
 
     async def _fresh(self, row: Any) -> bool:
         """Whether the check is of today; an older one is made again first."""
-        bench, zone = self._bench, self._bench.settings.policy.timezone
-        if row["checked_at"] and times.day(times.parse(row["checked_at"]), zone) == times.day(times.now(), zone):
+        bench = self._bench
+        if self._of_today(row):
             return True
         checked = await self._checking.ask(row)
         with contextlib.suppress(Conflict), bench.journal.transaction():
+            if bench.journal.fetch("request", row["id"])["version"] != row["version"]:
+                return False  # the answer may be to what it asked before: the next step looks at it anew
             if checked.verdict == "unknown":
                 bench.journal.change(
                     "request", row["id"], bench.actor, "waits", origins={State.QUEUED}, target=None,
@@ -155,16 +158,24 @@ class Staging:
             return checked.verdict == "entitled"
         return False
 
-    def _start(self, row: Any) -> bool:
+    def _of_today(self, row: Any) -> bool:
+        zone = self._bench.settings.policy.timezone
+        checked = row["checked_at"]
+        return bool(checked) and times.day(times.parse(checked), zone) == times.day(times.now(), zone)
+
+    def _start(self, request: int) -> bool:
         """Commit the intent to run; the run's own task tells the host."""
         journal, actor = self._bench.journal, self._bench.actor
         try:
             with journal.transaction():
-                waiting = journal.one("select id from run where request = ? and state = 'starting'", row["id"])
+                row = journal.fetch("request", request)  # as it is now: since the queue was read others could act
+                if not self._of_today(row):
+                    return False
+                waiting = journal.one("select id from run where request = ? and state = 'starting'", request)
                 run = int(waiting["id"]) if waiting else self._new_run(row)
                 journal.change(
                     "request",
-                    row["id"],
+                    request,
                     actor,
                     "start",
                     origins={State.QUEUED},
