@@ -8,6 +8,7 @@ would miss: `recover` and the journal bring it back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -17,7 +18,7 @@ from aogconsole.engine.reading import Reading
 from aogconsole.engine.retention import Retention
 from aogconsole.engine.sending import Sending
 from aogconsole.engine.staging import OwnedElsewhere, Staging
-from aogconsole.errors import ConfigError, OutsideError
+from aogconsole.errors import ConfigError, OutsideError, StorageError
 from aogconsole.mailparser import MailParser
 
 log = logging.getLogger("aogconsole")
@@ -92,22 +93,22 @@ class Engine:
             alarm.clear()
             try:
                 await step()
-                failures, pause = 0, every
+                if failures:
+                    self._bench.seen(name, True, "")
+                failures = 0
             except OwnedElsewhere:
                 raise
             except (OutsideError, ConfigError) as error:
-                pause = max(self._bench.wait(failures, 1.0, MOST), min(every, 1.0))
                 failures += 1
                 self._trouble(name, str(error), error.hint)
             except Exception as error:
-                pause = self._bench.wait(failures)
                 failures += 1
                 log.exception("the engine's step %s went wrong", name)
                 self._trouble(name, f"unexpected: {error!r}", "")
             if failures:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(max(self._bench.wait(failures - 1, 1.0, MOST), min(every, 1.0)))
             else:
-                await _either(alarm, pause)
+                await _either(alarm, every)
 
     def _trouble(self, name: str, message: str, hint: str) -> None:
         log.warning("%s: %s%s", name, message, f" ({hint})" if hint else "")
@@ -120,11 +121,12 @@ class Engine:
         """Wake the loops when anybody, this process too, has changed the journal."""
         journal, last = self._bench.journal, (-1, -1)
         while True:
-            now = (journal.data_version(), journal.connection.total_changes)
-            if now != last:
-                last = now
-                for alarm in self._alarms:
-                    alarm.set()
+            with contextlib.suppress(StorageError):  # the steps meet it too, and tell
+                now = (journal.data_version(), journal.connection.total_changes)
+                if now != last:
+                    last = now
+                    for alarm in self._alarms:
+                        alarm.set()
             await asyncio.sleep(WATCH)
 
     async def _idle(self) -> None:
