@@ -110,8 +110,11 @@ class Sending:
             if bench.journal.fetch("request", request)["state"] not in waits:
                 return  # a person, or a mail, took it elsewhere meanwhile
             if isinstance(outcome, Sent):
-                verb, target = ("handed_over", State.HELD) if row["kind"] == "expert" else ("answered", State.CLOSED)
-                bench.journal.change("request", request, bench.actor, verb, origins=waits, target=target)
+                if row["kind"] == "expert":
+                    verb, target, sentence = "handed_over", State.HELD, "staging failed, and the expert was told"
+                else:
+                    verb, target, sentence = "answered", State.CLOSED, ""
+                bench.journal.change("request", request, bench.actor, verb, origins=waits, target=target, why=sentence)
             else:
                 sentence = f"letter {letter} to {', '.join(_to(row))}: {why}"
                 bench.journal.change(

@@ -99,6 +99,7 @@ def test_every_verdict_and_every_outcome(desk: Desk) -> None:
     assert text.startswith("NOT ENTITLED\n\n> Dear AOG,\n> please create the calibrated MS")
     expert = letter_of(desk, found["190"])
     assert expert["To"] == "dpetry@eso.org"
+    assert found["190"]["why"] == "staging failed, and the expert was told"
     log = desk.host.run_log(desk.json("run", found["190"]["run"])["token"]).decode()
     assert f"{desk.host.command} {PROJECT} {MOUS} 190\n" in expert.get_content().replace("\r\n", "\n")
     assert log.splitlines()[-1] in expert.get_content()
