@@ -78,18 +78,20 @@ class Facts:
         of: dict[str, list[Row]] = {}
         for fact, row in rows:
             of.setdefault(fact, []).append(row)
-        if len(of.get("asked", [])) != 1:
-            raise _unreadable("it does not repeat the question in one row 'asked'")
+        asked = {_text(row, "value") for row in of.get("asked", [])}
+        if len(asked) != 1:
+            raise _unreadable("its rows 'asked' do not repeat the question")
+        projects = [row for fact in ("asked", "asa", "block") for row in of.get(fact, [])]
         deliveries = of.get("delivery", [])
         return cls(
             day=day,
             asked_account=account,
-            asked_project=_text(of["asked"][0], "value"),
+            asked_project=asked.pop(),
             mous_exists="asa" in of or "block" in of,
             archive_projects=_values(of.get("asa", [])),
             block_projects=_values(of.get("block", [])),
             accounts=_unique(map(_person, of.get("account", []))),
-            pis=_unique((_needed(row, "value"), _person(row)) for row in of.get("pi", []) if _text(row, "account_id")),
+            pis=_unique((_needed(row, "value"), _person(row)) for row in projects if _text(row, "account_id")),
             data_delegees=_unique((_needed(row, "value"), _person(row)) for row in of.get("delegee", [])),
             delivery_pis=_unique(map(_person, (row for row in deliveries if _id(row) is not None))),
             release_dates=_unique(map(_release_date, deliveries)),

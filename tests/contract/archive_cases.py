@@ -267,6 +267,20 @@ CASES = (
     ),
     Case("the project has no PI, the delivery has", None, "pi_mismatch", "delete from asa_project;"),
     Case(
+        "a project that is listed twice",
+        "entitled",
+        "pi",
+        "insert into asa_project select * from asa_project;",
+        account="pi1",
+    ),
+    Case(
+        "a project that is listed with two PIs",
+        None,
+        "pi_mismatch",
+        "insert into asa_project select code, type, title, 'del1', pi_name from asa_project;",
+        account="pi1",
+    ),
+    Case(
         "a PI who has no account",
         "not_entitled",
         "proprietary",
@@ -281,28 +295,32 @@ CASES = (
     ),
 )
 
-_STATE_KEY = "s.status_entity_id >= mous and s.status_entity_id < mous || '!'"
+_MOUS = "(select mous from asked)"
+_STATE_KEY = "status_entity_id >= mous and status_entity_id < mous || '!'"
+_ACCOUNT = "lower(account_id) = lower(:account)"
 MUTATIONS = {
     "the seed's draft: no PI without delegees": (
-        "join alma.asa_project p on",
-        "join alma.dp_delegation g on g.project_code = known.value join alma.asa_project p on",
+        "alma.asa_project p on p.code = k.code",
+        "alma.dp_delegation g on g.project_code = k.code left join alma.asa_project p on p.code = g.project_code",
     ),
-    "scheduling blocks are forgotten": ("b.parent_obs_unit_set_status_id = mous", "1 = 0"),
+    "scheduling blocks are forgotten": (f"b.parent_obs_unit_set_status_id = {_MOUS}", "1 = 0"),
     "execution blocks are required": ("left join alma.aqua_v_execblock", "join alma.aqua_v_execblock"),
-    "ASA_OUS is forgotten": ("o.member_ous_uid = mous", "1 = 0"),
-    "a group OUS is taken for a member": ("o.member_ous_uid = mous", "mous in (o.member_ous_uid, o.group_ous_uid)"),
+    "ASA_OUS is forgotten": (f"member_ous_uid = {_MOUS}", "1 = 0"),
+    "a group OUS is taken for a member": (f"member_ous_uid = {_MOUS}", f"{_MOUS} in (member_ous_uid, group_ous_uid)"),
     "an execution block is taken for a MOUS": (
-        "'asa', s.project_code from asked join alma.asa_science s on s.member_ouss_id = mous",
-        "'asa', s.project_code from asked join alma.asa_science s on mous in (s.member_ouss_id, s.asdm_uid)",
+        f"project_code from alma.asa_science where member_ouss_id = {_MOUS}",
+        f"project_code from alma.asa_science where {_MOUS} in (member_ouss_id, asdm_uid)",
     ),
-    "the asked project is forgotten": ("project as value from asked", "null as value from asked"),
-    "deliveries of all data": ("d.id = o.delivery_id", "1 = 1"),
-    "undated deliveries are left out": ("d.id = o.delivery_id", "d.id = o.delivery_id and d.release_date is not null"),
-    "case decides": ("lower(a.account_id) = lower(login)", "a.account_id = login"),
-    "accounts by pattern": ("lower(a.account_id) = lower(login)", "a.account_id like login"),
-    "the padded key is compared as it is": (_STATE_KEY, "s.status_entity_id = mous"),
+    "the asked project is forgotten": ("'asked', :project", "'asked', substr(:project, 1, 0)"),
+    "deliveries of all data": ("where id in", "where 1 = 1 or id in"),
+    "undated deliveries are left out": ("where id in", "where release_date is not null and id in"),
+    "the delivery's PI is forgotten": ("pi_account_id", "null"),
+    "the PI's account is forgotten": ("a.account_id = p.pi_userid", "1 = 0"),
+    "case decides": (_ACCOUNT, "account_id = :account"),
+    "accounts by pattern": (_ACCOUNT, "account_id like :account"),
+    "the padded key is compared as it is": (_STATE_KEY, "status_entity_id = mous"),
     "the states of all MOUSs": (_STATE_KEY, "1 = 1"),
-    "the key of the state is compared by its beginning": (_STATE_KEY, "s.status_entity_id like mous || '%'"),
-    "delegations of every type": ("where g.delegation_type = 'DATA'", ""),
-    "delegations in any letters": ("g.delegation_type = 'DATA'", "upper(g.delegation_type) = 'DATA'"),
+    "the key of the state is compared by its beginning": (_STATE_KEY, "status_entity_id like mous || '%'"),
+    "delegations of every type": ("delegation_type = 'DATA' and ", ""),
+    "delegations in any letters": ("delegation_type = 'DATA'", "upper(delegation_type) = 'DATA'"),
 }

@@ -273,9 +273,8 @@ def test_rows_become_facts() -> None:
     found = read(
         ("asa", {"value": PROJECT}),
         ("asa", {"value": PROJECT + "  "}),
-        ("block", {"value": None}),
+        ("block", {"value": None, "account_id": None}),
         ("account", person),
-        ("pi", {"value": PROJECT, "account_id": None}),
         ("delegee", {"value": PROJECT, **person}),
         ("delivery", {"release_date": datetime.fromisoformat("2026-06-15T18:30"), "request_handler_id": None}),
         ("delivery", {"release_date": datetime.fromisoformat("2026-06-15T02:00"), "request_handler_id": None}),
@@ -298,7 +297,7 @@ def test_rows_become_facts() -> None:
     [
         [],
         [("asa", {"value": PROJECT})],
-        [ASKED, ASKED],
+        [ASKED, ("asked", {"value": OTHER})],
         [ASKED, ("delivery", {"release_date": "soon"})],
         [ASKED, ("delivery", {"release_date": 20260101.5})],
         [ASKED, ("account", {"account_id": 7})],
