@@ -6,8 +6,11 @@ so that whatever happens afterwards, the same letter is tried again and never a 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from datetime import date
+from dataclasses import replace
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,22 +72,22 @@ class LetterBook:
                 "letter", row["id"], self._actor, "discard", origins={"draft", "approved"}, target="discarded", why=why
             )
 
-    def fixed(self, row: Any) -> tuple[str, tuple[str, ...], bytes]:
+    async def fixed(self, row: Any) -> tuple[str, tuple[str, ...], bytes]:
         """The letter's Message-ID, recipients and bytes, chosen and committed now unless they were before."""
         draft = Draft.from_json(json.loads(row["draft"]))
-        if row["message"] is None:
-            draft = self._current(row, draft)
-            head = self._journal.one("select seq, hash from history order by seq desc limit 1")
-            message_id = message.new_message_id(f"{row['id']}.{self._journal.id[:16]}", self._rules.address)
-            made = message.finish(
-                draft, message_id, times.now(), f"{head['seq']} {head['hash']}" if head else "0", self._rules
-            )
-            self._journal.change(
-                "letter", row["id"], self._actor, "fix", origins={"approved"}, target=None, seen=row["version"],
-                data={"id": message_id}, message_id=message_id, message=made.data, draft=encode(draft.to_json()),
-            )  # fmt: skip
-            return message_id, made.recipients, made.data
-        return row["message_id"], (*draft.to, *draft.cc), bytes(row["message"])
+        if row["message"] is not None:
+            return row["message_id"], (*draft.to, *draft.cc), bytes(row["message"])
+        draft = self._current(row, draft)
+        head = self._journal.one("select seq, hash from history order by seq desc limit 1")
+        message_id = message.new_message_id(f"{row['id']}.{self._journal.id[:16]}", self._rules.address)
+        output = self._output(row["run"]) if row["kind"] == "expert" else None
+        write = partial(_written, draft, output, message_id, f"{head['seq']} {head['hash']}" if head else "0")
+        made = await asyncio.to_thread(write, times.now(), self._rules)
+        self._journal.change(
+            "letter", row["id"], self._actor, "fix", origins={"approved"}, target=None, seen=row["version"],
+            data={"id": message_id}, message_id=message_id, message=made.data, draft=encode(draft.to_json()),
+        )  # fmt: skip
+        return message_id, made.recipients, made.data
 
     def days_left(self, run: Any) -> int | None:
         """Days until the staged data of a run are deleted, by our calendar."""
@@ -103,14 +106,18 @@ class LetterBook:
 
     def _insert(self, request: int, kind: str, run: int | None, made: Draft, edited: int = 0) -> int:
         ident = self._journal.new_id("letter")
+        kept = replace(made, attachment=None)  # it is in the run's file, and is read when the letter is written
         self._journal.insert("letter", {
             "id": ident, "request": request, "run": run, "kind": kind, "state": "draft",
-            "draft": encode(made.to_json()), "edited": edited, "created_at": times.now_text(),
+            "draft": encode(kept.to_json()), "edited": edited, "created_at": times.now_text(),
         })  # fmt: skip
         self._journal.record(
             self._actor, "draft", "letter", ident, target="draft", data={"request": request, "kind": kind}
         )
         return ident
+
+    def _output(self, run: int) -> Path:
+        return self._journal.runs / f"{run}.log"
 
     def _make(self, request: int, kind: str, run: int | None) -> Draft:
         row = self._journal.fetch("request", request)
@@ -122,7 +129,7 @@ class LetterBook:
         ran = self._journal.fetch("run", run)
         if kind == "expert":
             line = f"{self._command} {ran['project']} {ran['mous']} {ran['ticket']}"
-            return letters.expert(original, line, output_of(self._journal.runs / f"{run}.log"), self._rules)
+            return letters.expert(original, line, output_of(self._output(run)), self._rules)
         facts = json.loads(row["facts"] or "{}")
         address = (facts.get("account") or {}).get("email") or ""
         return letters.link(original, address, ran["url"], self.days_left(ran) or 0, self._rules)
@@ -136,11 +143,20 @@ class LetterBook:
         )  # fmt: skip
 
 
+def _written(
+    draft: Draft, output: Path | None, message_id: str, head: str, at: datetime, rules: LetterRules
+) -> message.Letter:
+    """The bytes that go out; seconds of work when there is much to attach, so in a thread."""
+    attached = None if output is None else letters.attachment(output_of(output))
+    return message.finish(replace(draft, attachment=attached), message_id, at, head, rules)
+
+
 def output_of(file: Path) -> bytes:
-    """A run's output for a letter: all of it, or its last part when it is enormous."""
+    """A run's output for a letter: all of it, or what it ends with when it is enormous."""
     if not file.exists():
         return b""
     with file.open("rb") as stream:
-        size = stream.seek(0, 2)
-        stream.seek(max(0, size - OUTPUT_BYTES))
-        return stream.read()
+        beyond = max(0, stream.seek(0, 2) - OUTPUT_BYTES)
+        stream.seek(beyond)
+        left_out = f"[... {beyond} bytes before this are too many for a mail: {file} ...]\n" if beyond else ""
+        return left_out.encode() + stream.read()

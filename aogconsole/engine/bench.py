@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from aogconsole import times
 from aogconsole.desk import Desk
-from aogconsole.errors import AogError
+from aogconsole.errors import AogError, OutsideError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 from aogconsole.letterbook import LetterBook
@@ -68,6 +68,8 @@ class Bench:
         """
         try:
             letter = self.book.draft(request, kind, run)
+        except OutsideError:
+            raise  # the journal's trouble, not the letter's
         except AogError as error:
             why = f"its letter cannot be written: {error}"
             arrow = TRANSITIONS["letter_trouble"]

@@ -7,21 +7,27 @@ is looked up, with SMTP it is `ambiguous` and a person decides.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from typing import Any
 
 from aogconsole import times
 from aogconsole.engine.bench import Bench
-from aogconsole.errors import AogError, Conflict
+from aogconsole.errors import AogError, ConfigError, Conflict, OutsideError
 from aogconsole.letterbook import STATE_OF
 from aogconsole.requests.request import State
 from aogconsole.text import clean
 from backends.ports import Ambiguous, Deferred, Outbox, OutgoingMail, PartlyRefused, Refused, SendOutcome, Sent
 
+log = logging.getLogger("aogconsole")
 DUE = """
-    select letter.*, request.state as request_state from letter join request on request.id = letter.request
+    select letter.id, kind, request.state as request_state from letter join request on request.id = letter.request
     where letter.state in ('draft', 'approved', 'sending') and letter.state = 'approved'
     and (letter.next_try is null or letter.next_try <= ?) order by letter.id limit 100
 """
+LAST_WORDS = 5.0
+"""Seconds that a letter on its way may still take when the engine is stopped."""
 HALF_SENT = "select * from letter where state in ('draft', 'approved', 'sending') and state = 'sending'"
 
 
@@ -30,12 +36,17 @@ class Sending:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self._outcomes: dict[int, SendOutcome] = {}
+        """What became of letters, until the journal has it."""
 
     def recover(self) -> None:
-        """Letters that a stop left half sent."""
+        """Letters that a stop, or a journal that could not be written, left half sent."""
         bench = self._bench
         for row in bench.journal.all(HALF_SENT):
-            if bench.outbox is not None and bench.outbox.certain:
+            if outcome := self._outcomes.get(row["id"]):
+                self._concluded(row, outcome)
+                del self._outcomes[row["id"]]
+            elif bench.outbox is not None and bench.outbox.certain:
                 bench.journal.change(
                     "letter", row["id"], bench.actor, "interrupted", origins={"sending"}, target="approved"
                 )
@@ -47,37 +58,60 @@ class Sending:
         bench = self._bench
         if bench.outbox is None or bench.paused:
             return
-        for row in bench.journal.all(DUE, times.now_text()):
-            if row["request_state"] == STATE_OF[row["kind"]]:
-                try:
-                    await self._send(row, bench.outbox)
-                except Conflict:
-                    continue  # edited, discarded or held meanwhile: theirs counts
+        self.recover()
+        for due in bench.journal.all(DUE, times.now_text()):
+            if due["request_state"] == STATE_OF[due["kind"]]:
+                await self._guarded(due["id"], bench.outbox)
 
-    async def _send(self, row: Any, outbox: Outbox) -> None:
-        bench = self._bench
+    async def _guarded(self, letter: int, outbox: Outbox) -> None:
+        """Send one letter; one that cannot be sent needs a person, and stops no other."""
+        row = self._bench.journal.fetch("letter", letter)
         try:
-            message_id, recipients, data = bench.book.fixed(row)
+            await self._send(row, outbox)
         except Conflict:
+            return  # edited, discarded or held meanwhile: theirs counts
+        except (OutsideError, ConfigError):
             raise
         except AogError as error:
             self._concluded(row, Refused(f"it cannot be written: {error}"))
-            return
+        except Exception as error:
+            log.exception("sending letter %s went wrong", letter)
+            half = self._bench.journal.fetch("letter", letter)["state"] == "sending"
+            self._concluded(row, Ambiguous(repr(error)) if half else Refused(f"it could not be sent: {error!r}"))
+
+    async def _send(self, row: Any, outbox: Outbox) -> None:
+        bench, letter = self._bench, row["id"]
+        message_id, recipients, data = await bench.book.fixed(row)
+        self._outcomes.pop(letter, None)
 
         def committing() -> None:
             with bench.journal.transaction():
                 state = bench.journal.fetch("request", row["request"])["state"]
                 if state != STATE_OF[row["kind"]]:
                     raise Conflict(f"request {row['request']} is {state} now", "its letter waits")
-                bench.journal.change(
-                    "letter", row["id"], bench.actor, "sending", origins={"approved"}, target="sending"
-                )
+                bench.journal.change("letter", letter, bench.actor, "sending", origins={"approved"}, target="sending")
 
         mail = OutgoingMail(message_id, bench.settings.mail.address, recipients, data)
-        outcome = await outbox.send(mail, committing)
+        sending = asyncio.ensure_future(outbox.send(mail, committing))
+        try:
+            outcome = await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            with contextlib.suppress(AogError):
+                await self._last_words(row, sending)
+            raise
+        self._outcomes[letter] = outcome
         self._concluded(row, outcome)
+        del self._outcomes[letter]
         if isinstance(outcome, Deferred):
             await self._look(outbox)
+
+    async def _last_words(self, row: Any, sending: asyncio.Task[SendOutcome]) -> None:
+        """We are being stopped: a letter on its way gets a moment, for what the server answers leaves no doubt."""
+        if self._bench.journal.fetch("letter", row["id"])["state"] == "sending":
+            await asyncio.wait({sending}, timeout=LAST_WORDS)
+        if sending.done() and not sending.cancelled() and not sending.exception():
+            self._concluded(row, sending.result())
+        sending.cancel()
 
     async def _look(self, outbox: Outbox) -> None:
         """Whether it is the way out that fails, or one recipient's server that wants to be asked again."""

@@ -174,10 +174,15 @@ def expert(original: Original, command_line: str, output: bytes, rules: LetterRu
 
     Output beyond `BODY_LIMIT` is shortened in its middle and attached whole. Control bytes become visible.
     """
-    shown, whole = _shown(output)
+    shown, _ = _shown(output)
     body = _text("expert", rules, command=clean(command_line), output=shown)
-    draft = _reply("expert", original, checked_address(rules.expert), (), body)
-    return draft if whole else replace(draft, attachment=output)
+    return replace(_reply("expert", original, checked_address(rules.expert), (), body), attachment=attachment(output))
+
+
+def attachment(output: bytes) -> bytes | None:
+    """What is attached to the letter to the expert: the output, when not all of it is in the body."""
+    _, whole = _shown(output)
+    return None if whole else output
 
 
 def _reply(kind: LetterKind, original: Original, to: str, cc: tuple[str, ...], body: str) -> Draft:

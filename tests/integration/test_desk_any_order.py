@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,7 +121,7 @@ class AnyDay(RuleBasedStateMachine):
         """The engine sends a letter; a link only to who is entitled to what it leads to."""
         letter, request = self.approved()[0], self.approved()[0]["request"]
         try:
-            self.office.book.fixed(letter)
+            asyncio.run(self.office.book.fixed(letter))
         except UsageError:
             outcome = "refused"
         else:

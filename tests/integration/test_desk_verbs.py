@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -279,7 +280,7 @@ def test_a_link_is_sent_again_only_to_who_is_entitled_to_it(office: Office) -> N
         again = office.desk.resend(letter, "why")
         office.set(request, State.STAGED, **change)
         with pytest.raises(UsageError, match="not known to be entitled"):
-            office.book.fixed(office.journal.fetch("letter", again))
+            asyncio.run(office.book.fixed(office.journal.fetch("letter", again)))
 
 
 def test_a_letter_sent_again_says_what_it_said(office: Office) -> None:
@@ -289,7 +290,7 @@ def test_a_letter_sent_again_says_what_it_said(office: Office) -> None:
     office.desk.edit(letter, "To: ann@example.org\nCc:\nSubject: x\n\nMy own words\n")
     office.finish(letter, "ambiguous")
     again = office.journal.fetch("letter", office.desk.resend(letter, "why"))
-    message_id, recipients, data = office.book.fixed(again)
+    message_id, recipients, data = asyncio.run(office.book.fixed(again))
     assert b"My own words" in data
     assert recipients == ("ann@example.org",)
     assert message_id != office.journal.fetch("letter", letter)["message_id"]
@@ -301,7 +302,7 @@ def test_a_bounce_of_a_letter_that_has_not_gone_stops_nothing(office: Office) ->
         request = office.request(State.REFUSED)
         letter = office.letter(request)
         office.desk.approve(letter)
-        message_id, _, _ = office.book.fixed(office.journal.fetch("letter", letter))
+        message_id, _, _ = asyncio.run(office.book.fixed(office.journal.fetch("letter", letter)))
         if state != "approved":
             office.finish(letter, state)
         office.take(bounce(message_id))

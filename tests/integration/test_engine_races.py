@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 from aogconsole import config, site, times
 from aogconsole.engine.bench import Bench
 from aogconsole.engine.checking import Checking
+from aogconsole.engine.sending import Sending
 from aogconsole.engine.staging import Staging
 from aogconsole.errors import StorageError
 from aogconsole.requests.request import State
+from backends.ports import Committing, OutgoingMail, SendOutcome
 from tests.support import outside
 from tests.support.desk import MOUS
 from tests.support.office import ENGINE, OTHER_MOUS, Office
@@ -50,6 +53,7 @@ class Shop:
         self.bench.quicken = 100.0
         self.checking = Checking(self.bench)
         self.staging = Staging(self.bench, self.checking)
+        self.sending = Sending(self.bench)
 
     def row(self, request: int) -> Any:
         """A request as it is."""
@@ -161,7 +165,7 @@ async def test_a_run_that_found_no_slot_ends_when_its_request_is_refused_after_a
     class Deserted(outside.Archive):
         async def ask(self, *words: Any) -> Any:
             answer = await super().ask(*words)
-            rows = tuple(row for row in answer.rows if row.fact not in ("account", "pi"))
+            rows = tuple(row for row in answer.rows if row.fact != "account")
             return type(answer)(rows, answer.query_version, answer.took_ms)
 
     shop.bench.archive = Deserted()
@@ -196,3 +200,107 @@ async def test_a_request_that_cannot_be_checked_stops_no_other(shop: Shop) -> No
     assert {shop.row(one)["state"] for one in others} == {State.ENTITLED}
     await shop.checking.step()
     assert shop.row(broken)["state"] == State.UNCLEAR
+
+
+def approved(shop: Shop, state: State = State.REFUSED) -> tuple[int, int]:
+    """A request and its letter, which may go."""
+    request = shop.office.request(state)
+    letter = shop.office.letter(request)
+    shop.office.desk.approve(letter)
+    return request, letter
+
+
+async def test_a_letter_discarded_while_we_connect_does_not_go(shop: Shop) -> None:
+    """Nor does one whose request was put aside: what the operator did until the last moment counts."""
+    _, first = approved(shop)
+    shop.outbox.meanwhile = once(lambda: shop.office.desk.discard(first), "connect")
+    await shop.sending.step()
+    request, second = approved(shop)
+    shop.outbox.meanwhile = once(lambda: shop.office.desk.hold(request, "wait"), "connect")
+    await shop.sending.step()
+    states = [shop.office.journal.fetch("letter", letter)["state"] for letter in (first, second)]
+    assert (states, shop.outbox.sent) == (["discarded", "approved"], [])
+
+
+@pytest.mark.parametrize("moment", ["connect", "answer"])
+async def test_a_letter_that_breaks_its_sending_stops_no_other(shop: Shop, moment: str) -> None:
+    """Before the handing over it was surely not sent, after it that is not sure; the next letter goes."""
+    request, letter = approved(shop)
+    _, other = approved(shop)
+
+    def fault() -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    shop.outbox.meanwhile = once(fault, moment)
+    await shop.sending.step()
+    expected = {"connect": "refused", "answer": "ambiguous"}[moment]
+    assert shop.office.journal.fetch("letter", letter)["state"] == expected
+    assert shop.office.journal.fetch("letter", other)["state"] == "sent"
+    assert shop.row(request)["state"] == State.UNCLEAR
+    assert "a fault of ours" in shop.row(request)["why"]
+
+
+@pytest.mark.parametrize("moment", ["fix", "answer"])
+async def test_a_journal_that_takes_nothing_costs_no_letter(shop: Shop, moment: str) -> None:
+    """Before the sending the letter just waits; after it the outcome is kept, and written when that is possible."""
+    _, letter = approved(shop)
+    journal = shop.office.journal.connection
+    if moment == "fix":
+        journal.execute("pragma query_only = on")
+    shop.outbox.meanwhile = once(lambda: journal.execute("pragma query_only = on"), "answer")
+    with pytest.raises(StorageError):
+        await shop.sending.step()
+    expected = {"fix": "approved", "answer": "sending"}[moment]
+    assert shop.office.journal.fetch("letter", letter)["state"] == expected
+    journal.execute("pragma query_only = off")
+    shop.outbox.meanwhile = outside.nothing
+    await shop.sending.step()
+    assert shop.office.journal.fetch("letter", letter)["state"] == "sent"
+    assert len(shop.outbox.sent) == 1
+    assert shop.office.problems() == []
+
+
+async def test_a_stop_leaves_a_letter_on_its_way_the_time_to_be_answered(shop: Shop) -> None:
+    """The server's answer is recorded before the engine ends: a stop alone makes no letter ambiguous."""
+    _, letter = approved(shop)
+    handed, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(outside.Outbox):
+        async def send(self, mail: OutgoingMail, committing: Committing) -> SendOutcome:
+            outcome = await super().send(mail, committing)
+            handed.set()
+            await answered.wait()
+            return outcome
+
+    shop.bench.outbox = Slow()
+    step = asyncio.create_task(shop.sending.step())
+    await handed.wait()
+    step.cancel()
+    await asyncio.sleep(0)
+    assert not step.done()
+    answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    assert shop.office.journal.fetch("letter", letter)["state"] == "sent"
+
+
+async def test_a_huge_output_is_attached_without_holding_anybody_up(shop: Shop) -> None:
+    """The journal keeps the text only; the loop goes on turning while the letter is written."""
+    request = shop.office.receive()
+    shop.office.set(request, State.FAILED)
+    run = shop.office.run(request, "failed")
+    output = b"2026-11-21 14:02:11 INFO hifa_bandpass and so on\n" * 200_000
+    (shop.office.journal.runs / f"{run}.log").write_bytes(output)
+    letter = shop.office.book.draft(request, "expert", run)
+    shop.office.desk.approve(letter)
+    assert len(shop.office.journal.fetch("letter", letter)["draft"]) < 2_000_000
+    turns = 0
+    step = asyncio.create_task(shop.sending.step())
+    while not step.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    await step
+    (sent,) = shop.outbox.sent
+    (attached,) = message_from_bytes(sent.data, policy=policy.default).iter_attachments()
+    assert attached.get_content() == output
+    assert turns > 10

@@ -114,7 +114,7 @@ def test_what_was_tried_is_not_edited(here: Site) -> None:
     """A letter that waits for its next try keeps its bytes and its Message-ID; nobody knows what may have gone."""
     letter = here.office.letter(here.office.request(State.REFUSED))
     here("approve", str(letter))
-    here.office.book.fixed(here.office.journal.fetch("letter", letter))
+    asyncio.run(here.office.book.fixed(here.office.journal.fetch("letter", letter)))
     before = here.office.everything()
     assert b"was tried already" in here("edit", str(letter), "--file", "-", stdin=TEXT.encode(), expect=5).err
     assert here.office.everything() == before

@@ -48,7 +48,7 @@ class Archive:
         person = {"account_id": account.value, "request_handler_id": 1, "email": "pi@example.org", "active": "T"}
         rows = (
             ArchiveRow("asked", {"value": str(project)}),
-            ArchiveRow("asa", {"value": str(project)}),
+            ArchiveRow("asa", {"value": str(project), **person}),
             ArchiveRow("state", {"value": "Delivered"}),
             ArchiveRow("account", person),
             ArchiveRow("pi", {"value": str(project), **person}),
