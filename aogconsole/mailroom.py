@@ -115,7 +115,6 @@ class MailRoom:
                     "duplicate",
                     origins=OPEN,
                     target=None,
-                    why=why,
                     data={"mail": mail},
                 )
                 return "duplicate", why, request, request

@@ -128,6 +128,7 @@ def test_every_kind_of_duplicate_and_of_mail_that_is_no_request(desk: Desk) -> N
         ("ignored", None),
     ]
     assert (one["state"], one["next_action"]) == ("entitled", "stage")
+    assert one["why"] is None, "asking twice changes nothing of what is known of the request"
     assert two["state"] == "unclear"
     assert "stranger@example.org" in two["why"]
 
