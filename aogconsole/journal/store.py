@@ -225,6 +225,7 @@ class Journal:
 
         with storage(folder):
             folder.mkdir(mode=0o700, parents=True)
+            (folder / self.path.name).touch(mode=0o600)
             copy = sqlite3.connect(folder / self.path.name)
             with contextlib.closing(copy):
                 self.connection.backup(copy)

@@ -226,6 +226,7 @@ def test_the_backup_is_a_journal(journal: Journal, tmp_path: Path) -> None:
     make_request(journal)
     (journal.runs / "7.log").write_bytes(b"output")
     journal.backup(tmp_path / "copy")
+    assert (tmp_path / "copy" / "journal.db").stat().st_mode & 0o777 == 0o600
     copy = Journal.open(tmp_path / "copy" / "journal.db")
     assert copy.id == journal.id
     assert list(history.verify(copy.connection)) == []
