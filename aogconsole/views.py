@@ -45,6 +45,7 @@ def request(row: Any) -> dict[str, Any]:
         "check_ms": row["check_ms"],
         "next_try": row["next_try"],
         "next_action": _next_action(row),
+        "position": row["place"],
         "run": text_id(row["run"]),
         "letters": row["letters"].split(",") if row["letters"] else [],
         "url": row["url"],
@@ -74,6 +75,7 @@ def request_lines(
             "received_at": row["received_at"],
             "why": row["why"] or None,
             "next_action": _next_action(row),
+            "position": row["place"],
             "claimed_by": row["claimed_by"],
         }
         for row in _rows(journal, "request_lines", state, ticket, search, limit)

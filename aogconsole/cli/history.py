@@ -75,13 +75,15 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
     journal, zone = session.reading(), session.config.settings.policy.timezone
     warn = session.config.settings.staging.warn_days
     still = views.request_lines(journal, limit=0)
-    rows = [row for row in views.history(journal, since=start, limit=views.ALL) if row["from"] != row["to"]]
+    told = views.history(journal, since=start, limit=views.ALL)
+    rows = [row for row in told if row["from"] != row["to"]]
     summary: dict[str, Any] = {
         "since": start,
         "needs_you": [_short(one) for one in still if one["next_action"] != "wait"],
         "goes_on": [_short(one) for one in still if one["next_action"] == "wait"],
         "closed": list(dict.fromkeys(row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed")),
         "sent": [row["id"] for row in rows if row["kind"] == "letter" and row["to"] == "sent"],
+        "replies": [{"request": row["id"], "mail": str(row["data"]["mail"])} for row in told if row["verb"] == "reply"],
         "deleted_soon": [one for one in staged(journal, zone) if one["days_left"] <= warn and not one["kept"]],
         "paused": journal.meta("paused") or None,
         "connections": [
@@ -97,6 +99,8 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         say(f"{head}:")
         columns = ("id", "ticket", "mous", "state", "next_action", "why")
         table(columns, [[one[column] for column in columns] for one in summary[key]])
+    for one in summary["replies"]:
+        say(f"Request {one['request']} was replied to, with mail {one['mail']}: `aogconsole show {one['request']}`")
     for one in summary["deleted_soon"]:
         say(f"The data of run {one['run']} (request {one['request']}) will be deleted on {one['deleted_on']}")
     for one in summary["connections"]:

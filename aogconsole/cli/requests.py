@@ -38,7 +38,7 @@ def requests_command(session: Session, state: str | None, ticket: str, search: s
                 one["id"],
                 one["ticket"],
                 one["mous"],
-                one["state"],
+                one["state"] if one["position"] is None else f"{one['state']} {one['position']}",
                 age(one["received_at"]),
                 one["next_action"],
                 one["why"],
@@ -64,7 +64,10 @@ def show_command(session: Session, request: int, *, json_: bool) -> None:
     for key, value in (found["facts"] or {}).items():
         say(f"  {key:18} {_shown(value)}")
     for note in found["notes"]:
-        say(f"note {note['at']} {note['who']}: {note['text']}")
+        first, *others = note["text"].splitlines() or [""]
+        say(f"note {note['at']} {note['who']}: {first}")
+        for line in others:
+            say(f"  {line}")
 
 
 def _shown(value: Any) -> str:

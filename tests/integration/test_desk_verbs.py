@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aogconsole import views
 from aogconsole.desk import Desk
 from aogconsole.errors import Conflict, InvalidId, UsageError
 from aogconsole.requests.request import AT_REST, OPEN, REFUSALS, TRANSITIONS, State
@@ -344,9 +345,13 @@ def test_a_claim_is_ones_own(office: Office) -> None:
 def test_the_queue_is_put_in_order(office: Office) -> None:
     """`move` to any place, from any place."""
     queue = [office.request(State.QUEUED) for _ in range(4)]
+    office.request(State.ENTITLED)
 
     def order() -> list[int]:
         rows = office.journal.all("select id from request where state = 'queued' order by position, id")
+        shown = {int(one["id"]): one["position"] for one in views.requests(office.journal) if one["position"]}
+        lines = {int(one["id"]): one["position"] for one in views.request_lines(office.journal) if one["position"]}
+        assert shown == lines == {row["id"]: place for place, row in enumerate(rows, 1)}
         return [queue.index(row["id"]) for row in rows]
 
     assert order() == [0, 1, 2, 3]

@@ -127,6 +127,9 @@ def test_the_request_its_letter_and_what_comes_back(day: MailDay) -> None:
         request = day.requests()["15270"]
         assert (request["state"], [note["who"] for note in request["notes"]]) == ("closed", ["helper@eso.org"])
         assert "Thank you, number 1!" in request["notes"][0]["text"]
+        assert [one["request"] for one in day.desk.json("handover")["replies"]] == [request["id"]]
+        shown = day.desk.call("show", request["id"]).stdout.decode()
+        assert "\\x0a" not in shown, "a note of several lines is shown as such"
 
         day.arrive(bounce(sent["message_id"]))
         day.wait_letter("15270", "bounced")
