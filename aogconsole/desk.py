@@ -88,17 +88,23 @@ class Desk:
             row = self._journal.fetch("request", request)
             self._not_on_its_way(request)
             before = State.RECEIVED if row["state"] == State.CHECKING else row["state"]
-            self._move(request, "hold", State.HELD, why=why, seen=seen, before_hold=before)
+            was = {"was": row["why"]}
+            self._move(request, "hold", State.HELD, why=why, seen=seen, before_hold=before, data=was)
 
     def release(self, request: int, *, seen: int | None = None) -> None:
-        """Take a request up again that was put aside."""
+        """Take a request up again that was put aside, with what was to be said of it then."""
         with self._journal.transaction():
             row = self._journal.fetch("request", request)
             if row["state"] == State.HELD and row["before_hold"] is None:
                 raise Conflict(
                     f"request {request} was not put aside: its run was stopped or failed", "use rerun or close"
                 )
-            self._move(request, "release", State(row["before_hold"] or State.RECEIVED), seen=seen, before_hold=None)
+            held = self._journal.one(
+                "select data from history where entity = ? and verb = 'hold' order by seq desc limit 1", request
+            )
+            why = json.loads(held["data"]).get("was", "") if held else ""
+            target = State(row["before_hold"] or State.RECEIVED)
+            self._move(request, "release", target, why=why, seen=seen, before_hold=None)
 
     def rerun(self, request: int, why: str, *, seen: int | None = None) -> None:
         """Stage an entitled request once more, as a new run."""

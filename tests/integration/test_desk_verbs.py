@@ -223,10 +223,12 @@ def test_hold_and_release_lead_back(office: Office) -> None:
     """From every state in which something can be put aside, to where it was; a check is made again."""
     for state in AT_REST - {State.HELD} | {State.CHECKING}:
         request = office.request(state)
+        office.set(request, state, why="two users")
         office.desk.hold(request, "lunch")
         assert (office.state(request), office.journal.fetch("request", request)["why"]) == (State.HELD, "lunch")
         office.desk.release(request)
         assert office.state(request) == (State.RECEIVED if state == State.CHECKING else state)
+        assert office.journal.fetch("request", request)["why"] == "two users", "what is to be decided is still told"
     stopped = office.request(State.HELD)
     with pytest.raises(Conflict, match="was not put aside"):
         office.desk.release(stopped)
