@@ -24,7 +24,8 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,31}", re.ASCII)
 
 
 def _shown(text: str) -> str:
-    return "'" + clean(text[:80]) + "'"
+    """In ASCII: a letter of another script that looks the same is seen to be another."""
+    return "'" + clean(text[:80]).encode("ascii", "backslashreplace").decode() + "'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ UNCLEAR = {
     "unfilled-template": "'project' is not a project code",
     "name-and-mail-instead": "beside the user's id there is more: 'for user John Doe jd@uni.example'",
     "calfield": "calibrator fields",
-    "non-ascii-uid": "'uid___A001_X133ԁ_X1244' is not a UID",
+    "non-ascii-uid": r"'uid___A001_X133\u0501_X1244' is not a UID",
     "zero-width-uid": r"'uid___A001_X133d\u200b_X1244' is not a UID",
     "arabic-digits": "is not a helpdesk ticket number",
     "upper-case-uid": "'uid___A001_X133D_X1244' is not a UID",
