@@ -30,6 +30,8 @@ _SILENCE = 20.0
 """Seconds a connection may be silent."""
 _WHOLE = 180.0
 """Seconds one step may take: log-in, listing, or one mail."""
+_REFUSALS = 3
+"""Mails in a row that cannot be got: then it is not the mails."""
 _UID = re.compile(rb"\bUID (\d+)")
 _SIZE = re.compile(rb"\bRFC822\.SIZE (\d+)")
 _QUOTED = re.compile(rb'\bBODY\[\](?:<\d+>)? "((?:[^"\\]|\\.)*)"')
@@ -79,10 +81,10 @@ _URL_HINT = "write it like imaps://aog@imap.example.org/INBOX, the user percent-
 
 
 @dataclass(frozen=True)
-class _Listed:
-    uid: int
-    size: int
+class _Fetched:
     received_at: datetime
+    raw: bytes
+    size: int
 
 
 class ImapInbox:
@@ -98,22 +100,39 @@ class ImapInbox:
         self._password = password
         self._ca = ca
         self._limit = limit
+        self._hard: set[str] = set()
+        """Mails that could not be got: asked for after all others."""
 
     async def unseen(self, known: Collection[str], cursor: str) -> AsyncIterator[RawMail]:
-        """Mails beyond the cursor (`imap:UIDVALIDITY:UID`) that are not known; all of them when UIDVALIDITY changed."""
+        """Mails beyond the cursor (`imap:UIDVALIDITY:UID`) that are not known; all of them when UIDVALIDITY changed.
+
+        A mail that the server cannot give out (Dovecot even hangs up) holds up no other; MailError follows at the end.
+        """
         names = known if isinstance(known, Set) else frozenset(known)
-        session = _Session(self._address, self._ca)
+        session, refused, trouble = _Session(self._address, self._ca), 0, None
         try:
-            validity = await session.call(lambda: session.open(self._password))
+            validity = await session.call(partial(session.open, self._password))
             after = int(cursor.rpartition(":")[2]) if cursor.startswith(f"imap:{validity}:") else 0
-            for listed in await session.call(lambda: session.listing(after)):
-                source = f"imap:{validity}:{listed.uid}"
+            listing = [(f"imap:{validity}:{uid}", uid) for uid in await session.call(lambda: session.uids(after))]
+            for source, uid in sorted(listing, key=lambda one: one[0] in self._hard):
                 if source in names:
                     continue
-                raw = await session.call(partial(session.fetch, listed.uid, self._limit))
-                if raw is not None:
-                    size = listed.size if len(raw) >= self._limit else len(raw)
-                    yield RawMail(source, listed.received_at, raw, max(size, len(raw)))
+                try:
+                    fetched = await session.call(partial(session.fetch, uid, self._limit))
+                except MailError as error:
+                    self._hard.add(source)
+                    refused, trouble = refused + 1, error
+                    await session.close()
+                    session = _Session(self._address, self._ca)
+                    if refused == _REFUSALS or await session.call(partial(session.open, self._password)) != validity:
+                        break
+                    continue
+                refused = 0
+                self._hard.discard(source)
+                if fetched:
+                    yield RawMail(source, fetched.received_at, fetched.raw, fetched.size)
+            if trouble:
+                raise trouble
         finally:
             await session.close()
 
@@ -121,7 +140,7 @@ class ImapInbox:
         """Log in and open the mailbox; returns a sentence. Raises MailError."""
         session = _Session(self._address, self._ca)
         try:
-            await session.call(lambda: session.open(self._password))
+            await session.call(partial(session.open, self._password))
             return f"{clean(self.name)} opened, {session.count} mails"
         finally:
             await session.close()
@@ -142,7 +161,7 @@ class _Session:
         try:
             async with asyncio.timeout(_WHOLE):
                 result = await asyncio.to_thread(step)
-        except (OSError, imaplib.IMAP4.error, ImapToolsError) as error:
+        except (OSError, imaplib.IMAP4.error, ImapToolsError, TypeError, ValueError) as error:  # of odd answers too
             raise self._explained(error) from error
         self._usable = True
         return result
@@ -180,24 +199,27 @@ class _Session:
         except imaplib.IMAP4.error as error:
             raise MailboxLoginError(("NO", [str(error)]), "OK") from error
 
-    def listing(self, after: int) -> list[_Listed]:
-        """UID, size and arrival of every mail whose UID is beyond `after`, in order."""
+    def uids(self, after: int) -> list[int]:
+        """The UIDs beyond `after`, in order. The server looks into no mail for that."""
         if not self.count:
             return []
-        lines = self._fetched(f"{after + 1}:*", "(RFC822.SIZE INTERNALDATE)")
-        listed = (self._listed(line) for line in lines if isinstance(line, bytes))
+        found = (_UID.search(line) for line in self._fetched(f"{after + 1}:*", "(UID)") if isinstance(line, bytes))
         # "N:*" always has the last mail, even when its UID is below N.
-        return sorted((mail for mail in listed if mail and mail.uid > after), key=lambda mail: mail.uid)
+        return sorted(uid for one in found if one and (uid := int(one[1])) > after)
 
-    def fetch(self, uid: int, limit: int) -> bytes | None:
-        """The first `limit` bytes of a mail; None when it is gone."""
-        parts = self._fetched(str(uid), f"(BODY.PEEK[]<0.{limit}>)")
-        for part in parts:
-            if isinstance(part, tuple):
-                return part[1]
-            if part and (quoted := _QUOTED.search(part)):
-                return re.sub(rb"\\(.)", rb"\1", quoted[1])
-        return None
+    def fetch(self, uid: int, limit: int) -> _Fetched | None:
+        """A mail, of its bytes the first `limit`; None when it is gone."""
+        parts = self._fetched(str(uid), f"(RFC822.SIZE INTERNALDATE BODY.PEEK[]<0.{limit}>)")
+        literals = [part[1] for part in parts if isinstance(part, tuple)]
+        told = b" ".join(part[0] if isinstance(part, tuple) else part or b"" for part in parts)
+        if quoted := None if literals else _QUOTED.search(told):
+            literals.append(re.sub(rb"\\(.)", rb"\1", quoted[1]))
+            told = told.replace(quoted[0], b"")
+        size, date = _SIZE.search(told), _DATE.search(told)
+        if not (literals and size and date):
+            return None
+        raw, arrived = literals[0], parsedate_to_datetime(date[1].decode("ascii")).astimezone(UTC)
+        return _Fetched(arrived, raw, max(int(size[1]), len(raw)) if len(raw) >= limit else len(raw))
 
     async def close(self) -> None:
         """Log out; cut the connection after a failure, when a thread may still wait for an answer."""
@@ -217,12 +239,6 @@ class _Session:
         if status != "OK":
             raise imaplib.IMAP4.error(f"FETCH: {status}")
         return data
-
-    def _listed(self, line: bytes) -> _Listed | None:
-        uid, size, date = _UID.search(line), _SIZE.search(line), _DATE.search(line)
-        if not (uid and size and date):
-            return None
-        return _Listed(int(uid[1]), int(size[1]), parsedate_to_datetime(date[1].decode("ascii")).astimezone(UTC))
 
     def _explained(self, error: Exception) -> MailError:
         place = f"{clean(self._address.host)}:{self._address.port}"
