@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = [f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk")]
+pytest_plugins = [f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop")]
 
 
 @pytest.hookimpl(wrapper=True)

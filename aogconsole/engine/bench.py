@@ -50,6 +50,12 @@ class Bench:
         """Whether an operator lets the engine take no new step."""
         return bool(self.journal.meta("paused"))
 
+    @property
+    def waiting(self) -> tuple[str, str]:
+        """Between these times a next try is still to come; one beyond was set by a clock that has jumped since."""
+        now = times.now()
+        return times.text(now + timedelta(seconds=1)), times.text(now + timedelta(seconds=2 * LONGEST_WAIT))
+
     def seen(self, name: str, ok: bool, detail: str) -> None:
         """Tell everybody how a connection is; written when it changes."""
         row = self.journal.one("select ok, detail from connection where name = ?", name)

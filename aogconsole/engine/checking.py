@@ -27,7 +27,7 @@ AT_ONCE = 4
 DUE = """
     select * from request where state <> 'closed' and state in ('received', 'unclear')
     and (state = 'received' or verdict = 'unknown' and next_try is not null)
-    and (next_try is null or next_try <= ?) order by id limit 100
+    and (next_try is null or next_try not between ? and ?) order by id limit 100
 """
 INTERRUPTED = "select id from request where state <> 'closed' and state = 'checking'"
 
@@ -63,7 +63,7 @@ class Checking:
         if bench.archive is None or bench.paused:
             return
         self.recover()  # an earlier step may have ended without being able to write
-        due = bench.journal.all(DUE, times.now_text())
+        due = bench.journal.all(DUE, *bench.waiting)
         for start in range(0, len(due), AT_ONCE):
             checks = (self._check(row) for row in due[start : start + AT_ONCE])
             for ended in await asyncio.gather(*checks, return_exceptions=True):

@@ -6,11 +6,15 @@ longer has it.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from aogconsole.engine.bench import Bench
-from aogconsole.errors import OutsideError
+from aogconsole.errors import Conflict, OutsideError
+from backends.ports import StagingHost
 
+LOOK_AGAIN = 600.0
+"""Seconds between looks at whether data whose day is over have been deleted."""
 HELD = "select * from run where deleted_on is not null and gone = 0"
 
 
@@ -19,16 +23,22 @@ class Retention:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self._look_at = 0.0
 
     async def step(self) -> None:
         """Do what operators asked to keep, warn, and see what is gone."""
-        bench = self._bench
+        bench, over, trouble = self._bench, [], None
         if bench.host is None or bench.paused:
             return
-        over = []
         for run in bench.journal.all(HELD):
             if run["keep_wanted"] is not None:
-                await self._keep(run)
+                try:
+                    await self._keep(run, bench.host)
+                    continue  # what is read of it here is no longer true
+                except Conflict:
+                    continue  # asked otherwise meanwhile: the next step does that
+                except OutsideError as error:  # a directory that is not there any more must not stop the others
+                    trouble = trouble or error
             left = bench.book.days_left(run)
             if left is None or run["kept"]:
                 continue
@@ -37,25 +47,23 @@ class Retention:
                 self._change(run, "warn", why=why, warned=1)
             if left < 0:
                 over.append(run)
-        if over:
-            await self._gone(over)
+        if over and time.monotonic() >= self._look_at:
+            await self._gone(over, bench.host)
+            self._look_at = time.monotonic() + LOOK_AGAIN
+        if trouble:
+            raise trouble
 
-    async def _keep(self, run: Any) -> None:
-        assert self._bench.host is not None  # noqa: S101
+    async def _keep(self, run: Any, host: StagingHost) -> None:
         wanted = bool(run["keep_wanted"])
-        try:
-            await self._bench.host.keep(directory(run["url"]), wanted)
-        except OutsideError as error:
-            self._bench.seen("staging", False, str(error))
-            raise
-        self._change(run, "kept" if wanted else "not_kept", kept=int(wanted), keep_wanted=None)
+        await host.keep(directory(run["url"]), wanted)
+        verb = "kept" if wanted else "not_kept"
+        self._change(run, verb, seen=run["version"], kept=int(wanted), keep_wanted=None)
 
-    async def _gone(self, over: list[Any]) -> None:
-        assert self._bench.host is not None  # noqa: S101
-        there = {one.name for one in await self._bench.host.staged()}
+    async def _gone(self, over: list[Any], host: StagingHost) -> None:
+        there = {one.name for one in await host.staged()}
         for run in over:
             if directory(run["url"]) not in there:
-                self._change(run, "deleted", gone=1)
+                self._change(run, "deleted", gone=1, keep_wanted=None)
 
     def _change(self, run: Any, verb: str, why: str = "", **values: Any) -> None:
         bench = self._bench

@@ -24,7 +24,7 @@ log = logging.getLogger("aogconsole")
 DUE = """
     select letter.id, kind, request.state as request_state from letter join request on request.id = letter.request
     where letter.state in ('draft', 'approved', 'sending') and letter.state = 'approved'
-    and (letter.next_try is null or letter.next_try <= ?) order by letter.id limit 100
+    and (letter.next_try is null or letter.next_try not between ? and ?) order by letter.id limit 100
 """
 LAST_WORDS = 5.0
 """Seconds that a letter on its way may still take when the engine is stopped."""
@@ -59,7 +59,7 @@ class Sending:
         if bench.outbox is None or bench.paused:
             return
         self.recover()
-        for due in bench.journal.all(DUE, times.now_text()):
+        for due in bench.journal.all(DUE, *bench.waiting):
             if due["request_state"] == STATE_OF[due["kind"]]:
                 await self._guarded(due["id"], bench.outbox)
 

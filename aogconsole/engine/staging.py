@@ -24,8 +24,8 @@ from backends.ports import HostRuns, StagingHost
 
 log = logging.getLogger("aogconsole")
 QUEUE = """
-    select * from request where state <> 'closed' and state = 'queued' and (next_try is null or next_try <= ?)
-    order by position, id
+    select * from request where state <> 'closed' and state = 'queued'
+    and (next_try is null or next_try not between ? and ?) order by position, id
 """
 ACTIVE = """
     select run.* from run join request on request.id = run.request
@@ -125,7 +125,7 @@ class Staging:
 
     async def _fill(self, host: StagingHost, active: int) -> None:
         bench = self._bench
-        queue = bench.journal.all(QUEUE, times.now_text())
+        queue = bench.journal.all(QUEUE, *bench.waiting)
         if not queue or active >= bench.settings.staging.slots:
             return
         found = await host.list()

@@ -6,85 +6,25 @@ The operator's act counts, one thing that cannot be done stops no other, and not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from datetime import datetime
 from email import message_from_bytes, policy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aogconsole import config, site, times
-from aogconsole.engine.bench import Bench
-from aogconsole.engine.checking import Checking
-from aogconsole.engine.sending import Sending
-from aogconsole.engine.staging import Staging
-from aogconsole.errors import StorageError
+from aogconsole import times
+from aogconsole.engine.reading import Reading
+from aogconsole.errors import MailError, StagingError, StorageError
+from aogconsole.mailparser import MailParser
+from aogconsole.mailroom import MailRoom, Taken
+from aogconsole.requests.intake import IntakeRules
+from aogconsole.requests.mail import ParsedMail
 from aogconsole.requests.request import State
-from backends.ports import Committing, OutgoingMail, SendOutcome
+from backends.ports import Committing, OutgoingMail, SendOutcome, StagedDirectory
 from tests.support import outside
-from tests.support.desk import MOUS
-from tests.support.office import ENGINE, OTHER_MOUS, Office
-
-CONFIG = """
-[journal]
-path = "journal.db"
-syslog = ""
-[staging]
-host = ""
-[policy]
-stage = "{policy}"
-send = "{policy}"
-"""
-
-
-@dataclass
-class Shop:
-    """A journal, its desk, and the engine's workbench on a scripted outside."""
-
-    office: Office
-    bench: Bench
-    archive: outside.Archive = field(default_factory=outside.Archive)
-    host: outside.Host = field(default_factory=outside.Host)
-    outbox: outside.Outbox = field(default_factory=outside.Outbox)
-
-    def __post_init__(self) -> None:
-        self.bench.archive, self.bench.host, self.bench.outbox = self.archive, self.host, self.outbox
-        self.bench.quicken = 100.0
-        self.checking = Checking(self.bench)
-        self.staging = Staging(self.bench, self.checking)
-        self.sending = Sending(self.bench)
-
-    def row(self, request: int) -> Any:
-        """A request as it is."""
-        return self.office.journal.fetch("request", request)
-
-    async def until(self, true: Callable[[], Any]) -> Any:
-        """Let the tasks go on until it is so."""
-        async with asyncio.timeout(10):
-            while not (found := true()):
-                await asyncio.sleep(0.001)
-        return found
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    """With policies `ask`."""
-    (tmp_path / "config.toml").write_text(CONFIG.format(policy="ask"))
-    office = Office.open(tmp_path / "journal.db")
-    return Shop(office, site.bench(config.load(tmp_path / "config.toml"), office.journal, ENGINE))
-
-
-def once(act: Callable[[], object], wanted: str = "") -> outside.Meanwhile:
-    """Do it at the first call, or at the first of this name."""
-    done: list[str] = []
-
-    def meanwhile(call: str) -> None:
-        if not done and call.startswith(wanted):
-            done.append(call)
-            act()
-
-    return meanwhile
+from tests.support.desk import MOUS, request_mail
+from tests.support.office import ENGINE, OTHER_MOUS, RULES
+from tests.support.shop import Shop, once
 
 
 def queued(shop: Shop, checked: str = "") -> int:
@@ -304,3 +244,99 @@ async def test_a_huge_output_is_attached_without_holding_anybody_up(shop: Shop) 
     (attached,) = message_from_bytes(sent.data, policy=policy.default).iter_attachments()
     assert attached.get_content() == output
     assert turns > 10
+
+
+def staged(shop: Shop, deleted_on: str = "2099-01-01") -> int:
+    """A run whose data are there; its directory's name is its own."""
+    request = shop.office.request(State.CLOSED)
+    run = shop.office.run(request, "succeeded", deleted_on)
+    shop.office.journal.connection.execute("update run set url = ? where id = ?", (f"http://host/{run:032x}", run))
+    return run
+
+
+async def test_keep_asked_otherwise_while_it_is_done_is_done_otherwise(shop: Shop) -> None:
+    """What an operator asks for during the call is not taken for done."""
+    run = staged(shop)
+    shop.office.desk.keep(run)
+    shop.host.meanwhile = once(lambda: shop.office.desk.keep(run, off=True))
+    await shop.retention.step()
+    await shop.retention.step()
+    assert shop.host.kept == [(f"{run:032x}", True), (f"{run:032x}", False)]
+    assert not shop.office.journal.fetch("run", run)["kept"]
+
+
+async def test_a_directory_that_cannot_be_kept_stops_no_other(shop: Shop) -> None:
+    """The others are kept, warned of and told as gone; it is told as gone itself when its day is over."""
+    broken, other, over = staged(shop, "2020-01-01"), staged(shop), staged(shop, "2020-01-01")
+    shop.office.desk.keep(broken)
+    shop.office.desk.keep(other)
+
+    def missing(call: str) -> None:
+        if call == f"keep {broken:032x}":
+            raise StagingError("there is no such directory")
+
+    shop.host.meanwhile = missing
+    with pytest.raises(StagingError):
+        await shop.retention.step()
+    rows = {run: shop.office.journal.fetch("run", run) for run in (broken, other, over)}
+    assert {run: (row["kept"], row["gone"], row["keep_wanted"]) for run, row in rows.items()} == {
+        broken: (0, 1, None), other: (1, 0, None), over: (0, 1, None),
+    }  # fmt: skip
+
+
+async def test_data_whose_day_is_over_are_not_asked_for_at_every_turn(shop: Shop) -> None:
+    """The step runs whenever anything changes; the host is asked now and then."""
+    run = staged(shop, "2020-01-01")
+    shop.host.there = (StagedDirectory(f"{run:032x}", kept=False),)
+    for _ in range(5):
+        await shop.retention.step()
+    assert shop.host.asked_for_staged == 1
+
+
+async def test_a_mail_that_trips_us_up_stops_no_other(shop: Shop) -> None:
+    """It comes before a person with what its headers say; the mails after it are taken."""
+
+    class Tripping(MailRoom):
+        def take(self, source: str, received_at: datetime, raw: bytes, parsed: ParsedMail) -> Taken:
+            if parsed.text and b"broken" in raw:
+                raise ZeroDivisionError("a fault of ours")
+            return super().take(source, received_at, raw, parsed)
+
+    rules = IntakeRules(RULES.address, RULES.senders)
+    shop.bench.room = Tripping(shop.office.journal, ENGINE, rules)
+    shop.bench.inbox = inbox = outside.Inbox()
+    inbox.mails = {"imap:1:1": request_mail(message_id="<broken@eso.org>"), "imap:1:2": request_mail(ticket="2")}
+    async with MailParser() as parser:
+        await Reading(shop.bench, parser).step()
+    first, second = shop.office.journal.all("select * from mail order by id")
+    assert (first["message_id"], second["result"]) == ("<broken@eso.org>", "request")
+    assert "a fault of ours" in shop.row(first["request"])["why"]
+    assert shop.row(second["request"])["state"] == State.RECEIVED
+
+
+async def test_a_mail_that_could_not_be_read_is_not_left_behind(shop: Shop) -> None:
+    """The cursor passes nothing that is still to be read, whatever was read after it, by this engine or the next."""
+    shop.bench.inbox = inbox = outside.Inbox()
+    inbox.mails = {f"imap:1:{number}": request_mail(ticket=str(number)) for number in (1, 2, 3)}
+    inbox.unreadable = {"imap:1:2"}
+    async with MailParser() as parser:
+        with pytest.raises(MailError):
+            await Reading(shop.bench, parser).step()
+        assert len(shop.office.journal.all("select 1 from mail")) == 2
+        inbox.unreadable = set()
+        await Reading(shop.bench, parser).step()
+        assert len(shop.office.journal.all("select 1 from mail")) == 3
+        await Reading(shop.bench, parser).step()
+    assert inbox.cursors[:2] == ["", ""]
+
+
+async def test_a_clock_that_was_wrong_holds_nothing_up(shop: Shop) -> None:
+    """A next try far in the future was written by a clock that has been put right since: it is due."""
+    request, letter = approved(shop)
+    waits = queued(shop)
+    for kind, ident, when in (("letter", letter, "2099-01-01T00:00:00Z"), ("request", waits, "2099-01-01T00:00:00Z")):
+        shop.office.journal.connection.execute(f"update {kind} set next_try = ? where id = ?", (when, ident))  # noqa: S608
+    await shop.sending.step()
+    await shop.staging.step()
+    assert (shop.row(request)["state"], shop.row(waits)["state"]) == (State.CLOSED, State.STAGING)
+    await shop.staging.let_go()

@@ -299,7 +299,7 @@ def test_staged_data_are_kept_warned_of_and_told_as_gone(desk: Desk) -> None:
         assert f"deleted on {yesterday}" in (run_of(desk, "15270")["why"] or "")
         assert [one["days_left"] for one in desk.json("staged")] == [-1]
         shutil.rmtree(directory)
-        desk.call("note", staged["request"], "cleaned up")
+    with desk.serving():
         desk.wait(lambda: desk.json("staged") == [])
 
 

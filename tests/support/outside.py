@@ -6,10 +6,11 @@ under way, so what it does falls between the engine's decision and its answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
+from aogconsole.errors import MailError
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
 from backends.ports import (
     ArchiveAnswer,
@@ -18,6 +19,7 @@ from backends.ports import (
     Hello,
     HostRuns,
     OutgoingMail,
+    RawMail,
     RemoteRun,
     SendOutcome,
     Sent,
@@ -136,3 +138,26 @@ class Outbox:
     async def ping(self) -> str:
         """See ports.Outbox."""
         return "1"
+
+
+@dataclass
+class Inbox:
+    """A mailbox; what is `unreadable` in it comes as an error after the others."""
+
+    name: str = "imap://aog@host/INBOX"
+    mails: dict[str, bytes] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    cursors: list[str] = field(default_factory=list)
+
+    async def unseen(self, known: Collection[str], cursor: str) -> AsyncIterator[RawMail]:
+        """See ports.Inbox."""
+        self.cursors.append(cursor)
+        for source, raw in self.mails.items():
+            if source not in {*known, *self.unreadable} and source > cursor:
+                yield RawMail(source, datetime(2026, 11, 21, tzinfo=UTC), raw, len(raw))
+        if self.unreadable:
+            raise MailError("a mail cannot be read")
+
+    async def ping(self) -> str:
+        """See ports.Inbox."""
+        return "fine"
