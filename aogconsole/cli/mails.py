@@ -20,11 +20,13 @@ from aogconsole.errors import MailError, UsageError
 @as_json
 @click.pass_obj
 def ingest_command(session: Session, files: tuple[str, ...], received: str | None, *, json_: bool) -> None:
-    """Take mails in from files (-: standard input)."""
+    """Take mails in from files, of one mail or an mbox (-: standard input)."""
     import asyncio
 
+    from aogconsole.requests import mbox
+
     at = _time(received) if received else times.now()
-    mails = [(file, _read(file)) for file in files]
+    mails = [(file, raw) for file in files for raw in mbox.split(_read(file))]
     told = asyncio.run(_take(session, mails, at))
     if json_:
         emit(told)
@@ -58,7 +60,7 @@ def _read(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", "name a file that holds one mail") from None
+        raise UsageError(f"{file} cannot be read: {error.strerror}", "name a file that holds a mail") from None
 
 
 def _time(text: str) -> datetime:
@@ -91,7 +93,11 @@ def mails_command(session: Session, limit: int, *, json_: bool) -> None:
 @click.option("--account", required=True, help="The ALMA account id of the user.")
 @click.option("--ticket", required=True, help="The helpdesk ticket.")
 @click.option("--sender", help="The From address; yours at the address's domain otherwise.")
-@click.option("--maildir", type=click.Path(path_type=Path), help="File the mails here; to standard output otherwise.")
+@click.option(
+    "--maildir",
+    type=click.Path(path_type=Path),
+    help="File the mails here; to standard output otherwise, several as an mbox.",
+)
 @as_json
 @click.pass_obj
 def compose_command(
@@ -109,6 +115,7 @@ def compose_command(
     import asyncio
 
     from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
+    from aogconsole.requests import mbox
     from aogconsole.site import compose
 
     uids = [MousUid.parse(uid) for uid in mouss]
@@ -118,8 +125,8 @@ def compose_command(
     if maildir is not None:
         asyncio.run(_file(maildir, made))
     elif not json_:
-        for _, raw in made:
-            sys.stdout.buffer.write(raw + b"\n")
+        mails = [raw for _, raw in made]
+        sys.stdout.buffer.write(mails[0] + b"\n" if len(mails) == 1 else mbox.join(mails))
     if json_:
         emit([{"mous": str(uid), "message_id": message_id} for uid, (message_id, _) in zip(uids, made, strict=True)])
     elif maildir is not None:

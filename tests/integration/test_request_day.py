@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 from email.message import EmailMessage
 from typing import Any
 
@@ -179,3 +180,12 @@ def test_a_refused_login_is_not_tried_until_the_account_is_locked(desk: Desk) ->
         found = desk.wait(lambda: desk.requests().get("2", {}).get("state") == "unclear" and desk.requests())
     assert "restart the engine" in found["2"]["why"]
     assert desk.archive.logins == 1
+
+
+def test_what_is_composed_for_a_ticket_is_taken_in_whole(desk: Desk) -> None:
+    """Several mails on one stream, from `compose` to `ingest`: a request for each, and none swallowed by another."""
+    words = ("--project", PROJECT, "--account", "pi1", "--ticket", "15270", "--sender", "helper@eso.org")
+    stream = desk.call("compose", "--mous", MOUS, "--mous", PUBLIC, *words).stdout
+    told = json.loads(desk.call("ingest", "-", "--json", stdin=stream).stdout)
+    assert [(one["file"], one["state"]) for one in told] == [("-", "received")] * 2
+    assert [one["mous"] for one in desk.json("requests")] == [MOUS, PUBLIC]
