@@ -30,7 +30,7 @@ def history_command(
     """Show who did what when, to one request or to all."""
     journal = session.reading()
     if verify:
-        problems = list(history.verify(journal.connection, _witness(head)))
+        problems = history.verify(journal.connection, _witness(head))
         seq, hashed = history.head(journal.connection)
         if json_:
             emit({"ok": not problems, "rows": seq, "head": f"{seq}:{hashed}", "problems": problems})

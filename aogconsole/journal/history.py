@@ -80,8 +80,16 @@ def head(connection: sqlite3.Connection) -> tuple[int, str]:
     return (int(row[0]), str(row[1])) if row else (0, START)
 
 
-def verify(connection: sqlite3.Connection, witness: tuple[int, str] | None = None) -> Iterator[str]:
+def verify(connection: sqlite3.Connection, witness: tuple[int, str] | None = None) -> list[str]:
     """Sentences on what is wrong: a broken chain, a state the history does not lead to, a head that is gone."""
+    connection.execute("begin")  # one moment's view of history and states, while others write
+    try:
+        return list(_problems(connection, witness))
+    finally:
+        connection.execute("rollback")
+
+
+def _problems(connection: sqlite3.Connection, witness: tuple[int, str] | None) -> Iterator[str]:
     previous, expected = START, 1
     states: dict[tuple[str, int], str] = {}
     for row in connection.execute(f"select {', '.join(COLUMNS)}, hash from history order by seq"):

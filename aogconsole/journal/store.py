@@ -276,7 +276,9 @@ def _prepare(path: Path, group: str) -> None:
                 f"journal.group is '{clean(group)}', which is no group here", "make the group, or leave it out"
             ) from None
     for folder in (path.parent, path.parent / "runs"):
-        if not folder.exists():
+        if folder.exists():
+            _check_folder(folder, group, gid)
+        else:
             folder.mkdir(parents=True, mode=0o700)
             _own(folder, gid, 0o2770 if group else 0o700)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -294,6 +296,16 @@ def _prepare(path: Path, group: str) -> None:
             _own(path, gid, mode)
     finally:
         os.close(descriptor)
+
+
+def _check_folder(folder: Path, group: str, gid: int) -> None:
+    """What SQLite makes there later must be everybody's of the group, and nobody else may put anything there."""
+    status = folder.stat()
+    if status.st_mode & 0o002:
+        raise ConfigError(f"everybody may write into {folder}, the journal's folder", f"chmod o-w {folder}")
+    if group and (status.st_gid != gid or status.st_mode & 0o2070 != 0o2070):
+        hint = f"chgrp {clean(group)} {folder} && chmod 2770 {folder}"
+        raise ConfigError(f"{folder} is not a folder of the group {clean(group)}, which journal.group names", hint)
 
 
 def _own(path: Path, gid: int, mode: int) -> None:

@@ -226,7 +226,7 @@ def mail_site(folder: Path, site: StagingSite, archive: TestArchive, server: Smt
 def outcome(desk: Desk, ticket: str) -> tuple[str, str]:
     """State of the request, and of its letter."""
     with closing(Journal.open(desk.folder / "state" / "journal.db", read_only=True)) as journal:
-        assert list(history.verify(journal.connection)) == []
+        assert history.verify(journal.connection) == []
         (request,) = views.requests(journal, ticket=ticket)
         (letter,) = [one for one in views.letters(journal) if one["request"] == request["id"]]
         return request["state"], letter["state"]

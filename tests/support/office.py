@@ -139,7 +139,7 @@ class Office:
 
     def problems(self) -> list[str]:
         """What is wrong with the history."""
-        return list(history.verify(self.journal.connection))
+        return history.verify(self.journal.connection)
 
 
 def act(office: Office, desk: Desk, verb: str, request: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sqlite3
@@ -49,7 +50,7 @@ def test_a_change_and_its_history_are_one(journal: Journal) -> None:
     assert (row["state"], row["version"], row["why"]) == ("queued", 2, "go")
     last = journal.all("select * from history order by seq desc")[0]
     assert (last["who"], last["verb"], last["origin"], last["target"]) == ("ann@aog1", "stage", "entitled", "queued")
-    assert list(history.verify(journal.connection)) == []
+    assert history.verify(journal.connection) == []
 
 
 def test_the_second_to_act_is_told_who_was_first(journal: Journal) -> None:
@@ -133,7 +134,7 @@ def test_many_writers_lose_nothing(journal: Journal, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert journal.fetch("request", request)["version"] == 81
-    assert list(history.verify(journal.connection)) == []
+    assert history.verify(journal.connection) == []
 
 
 def test_other_processes_are_noticed_by_data_version(journal: Journal, tmp_path: Path) -> None:
@@ -185,6 +186,42 @@ def test_a_group_shares_the_journal(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o7777 == 0o2770
     with pytest.raises(ConfigError, match="no group"):
         Journal.open(tmp_path / "other" / "journal.db", group="no such group")
+    (path.parent / "runs").chmod(0o2750)
+    with pytest.raises(ConfigError, match="not a folder of the group") as told:
+        Journal.open(path, group=group)
+    assert f"chmod 2770 {path.parent / 'runs'}" in told.value.hint
+
+
+def test_a_folder_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    """Whoever can put files beside the journal can put anything into it; looking is still possible."""
+    path = tmp_path / "state" / "journal.db"
+    Journal.open(path).close()
+    path.parent.chmod(0o1777)
+    with pytest.raises(ConfigError, match="everybody may write"):
+        Journal.open(path)
+    Journal.open(path, read_only=True).close()
+
+
+def test_the_history_is_verified_as_of_one_moment(journal: Journal, tmp_path: Path) -> None:
+    """While others go on writing: what they add between two looks is no contradiction."""
+    request, enough = make_request(journal), threading.Event()
+
+    def write() -> None:
+        own = Journal.open(tmp_path / "journal.db")
+        own.connection.execute("pragma synchronous = off")
+        for origin, target in itertools.cycle((("entitled", "held"), ("held", "entitled"))):
+            own.change("request", request, BOB, "swing", origins={origin}, target=target)
+            if enough.is_set():
+                break
+        own.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert [problem for _ in range(100) for problem in history.verify(journal.connection)] == []
+    finally:
+        enough.set()
+        writer.join()
 
 
 def test_a_network_file_system_is_refused() -> None:
@@ -218,7 +255,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(journal: Journal) -> None:
     assert "full" in str(told.value)
     journal.connection.execute("pragma max_page_count = 1000000")
     journal.change("request", request, ANN, "note", origins={"entitled"}, target=None)
-    assert list(history.verify(journal.connection)) == []
+    assert history.verify(journal.connection) == []
 
 
 def test_the_backup_is_a_journal(journal: Journal, tmp_path: Path) -> None:
@@ -229,5 +266,5 @@ def test_the_backup_is_a_journal(journal: Journal, tmp_path: Path) -> None:
     assert (tmp_path / "copy" / "journal.db").stat().st_mode & 0o777 == 0o600
     copy = Journal.open(tmp_path / "copy" / "journal.db")
     assert copy.id == journal.id
-    assert list(history.verify(copy.connection)) == []
+    assert history.verify(copy.connection) == []
     assert (tmp_path / "copy" / "runs" / "7.log").read_bytes() == b"output"
