@@ -83,7 +83,7 @@ def request_lines(
 
 
 def _next_action(row: Any) -> str | None:
-    return next_action(State(row["state"]), row["verdict"], row["run"] is not None)
+    return next_action(State(row["state"]), row["verdict"], put_aside=row["before_hold"] is not None)
 
 
 def _rows(journal: Journal, columns: str, state: str, ticket: str, search: str, limit: int) -> Iterator[Any]:

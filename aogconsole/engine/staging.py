@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import shutil
 from typing import Any
 
 from aogconsole import times
@@ -34,7 +35,7 @@ ACTIVE = """
 
 
 ROOM = 100 << 20
-"""Bytes that must be free on the staging host before a run is started."""
+"""Bytes that must be free, here and on the staging host, before a run is started."""
 
 
 MOST = 60.0
@@ -130,10 +131,13 @@ class Staging:
             return
         found = await host.list()
         bench.seen("staging", True, "")
-        free = min(found.free, bench.settings.staging.slots - active) if found.room >= ROOM else 0
+        full = "the staging host's disk is full" if found.room < ROOM else ""
+        if shutil.disk_usage(bench.journal.path.parent).free < ROOM:
+            full = f"the disk of {bench.journal.path.parent} is full"
+        free = 0 if full else min(found.free, bench.settings.staging.slots - active)
         for row in queue:
             if free <= 0:
-                self._waits(row, found)
+                self._waits(row, found, full)
                 continue
             if await self._fresh(row) and self._start(row["id"]):
                 free -= 1
@@ -202,11 +206,11 @@ class Staging:
         journal.record(self._bench.actor, "plan", "run", run, target="starting", data={"request": row["id"]})
         return run
 
-    def _waits(self, row: Any, found: HostRuns) -> None:
+    def _waits(self, row: Any, found: HostRuns, full: str) -> None:
         """Say why a request waits, when it is not for our own runs."""
         why = f"waits: {len(found.foreign)} started by hand on the staging host" if found.foreign else ""
-        if found.room < ROOM:
-            why = "waits: the staging host's disk is full; make room there"
+        if full:
+            why = f"waits: {full}; make room there"
         if why and row["why"] != why:
             with contextlib.suppress(Conflict):
                 self._bench.journal.change(

@@ -140,8 +140,11 @@ REFUSALS = ("not_entitled", "invalid_user", "invalid_mous", "not_delivered")
 """The verdicts that are answered with a letter of the same name."""
 
 
-def next_action(state: State, verdict: str | None, has_run: bool) -> str | None:
-    """The verb that comes next, `wait` while the engine is at it, None when closed."""
+def next_action(state: State, verdict: str | None, *, put_aside: bool) -> str | None:
+    """The verb that comes next, `wait` while the engine is at it, None when closed.
+
+    `put_aside`: a held one is held by a person, not because its run failed or was stopped.
+    """
     match state:
         case State.CLOSED:
             return None
@@ -152,7 +155,7 @@ def next_action(state: State, verdict: str | None, has_run: bool) -> str | None:
         case State.STAGED | State.FAILED:
             return "send"
         case State.HELD:
-            return "rerun" if has_run else "release"
+            return "release" if put_aside else "rerun"
         case State.UNCLEAR:
             return "decide" if verdict != "unknown" else "recheck"
         case State.RECEIVED | State.CHECKING | State.QUEUED | State.STAGING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aogconsole import times
+from aogconsole import times, views
 from aogconsole.engine.reading import Reading
 from aogconsole.errors import MailError, StagingError, StorageError
 from aogconsole.mailparser import MailParser
@@ -339,4 +339,25 @@ async def test_a_clock_that_was_wrong_holds_nothing_up(shop: Shop) -> None:
     await shop.sending.step()
     await shop.staging.step()
     assert (shop.row(request)["state"], shop.row(waits)["state"]) == (State.CLOSED, State.STAGING)
+    await shop.staging.let_go()
+
+
+async def test_what_was_put_aside_is_released_and_what_failed_is_run_again(shop: Shop) -> None:
+    """The next action of a held request says why it is held, also when it has a run."""
+    aside, failed = shop.office.request(State.STAGED), shop.office.request(State.HELD)
+    shop.office.desk.hold(aside, "wait for the user")
+    told = {one["id"]: one["next_action"] for one in views.request_lines(shop.office.journal)}
+    assert told == {str(aside): "release", str(failed): "rerun"}
+    assert views.one_request(shop.office.journal, aside)["next_action"] == "release"
+
+
+async def test_no_run_is_started_onto_a_full_disk_of_ours(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output could not be kept: the request waits, and says for what."""
+    request = queued(shop)
+    monkeypatch.setattr("aogconsole.engine.staging.ROOM", 1 << 60)
+    await shop.staging.step()
+    assert "is full; make room there" in shop.row(request)["why"]
+    monkeypatch.undo()
+    await shop.staging.step()
+    assert shop.row(request)["state"] == State.STAGING
     await shop.staging.let_go()

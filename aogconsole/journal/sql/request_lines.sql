@@ -1,6 +1,5 @@
 -- What one line says of a request: no more than that is read. Which ones, and in what order: views.py.
-select request.id, ticket, mous, state, received_at, verdict, why, claimed_by,
+select request.id, ticket, mous, state, received_at, verdict, why, claimed_by, before_hold,
     case request.state when 'queued' then (
         select count(*) from request as other where other.state <> 'closed' and other.state = 'queued'
-            and (other.position, other.id) <= (request.position, request.id)) end as place,
-    (select max(id) from run where run.request = request.id) as run
+            and (other.position, other.id) <= (request.position, request.id)) end as place
