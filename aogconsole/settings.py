@@ -56,7 +56,7 @@ class Staging:
     root: str = setting(".aogconsole", "folder of the runs on the staging host")
     remote: Literal["forced", "plain"] = setting("forced", "aogremote behind a forced command, or plain commands")
     command: str = setting("stagecalms.sh", "the staging command")
-    slots: int = setting(2, "runs at a time", least=1)
+    slots: int = setting(2, "runs at a time", least=1, most=6)
     retention_days: int = setting(28, "days until staged data are deleted, where the run does not say", least=1)
     url_prefixes: tuple[str, ...] = setting(
         ("http://almascience.eso.org/arcdistribution/", "https://almascience.eso.org/arcdistribution/"),

@@ -91,7 +91,7 @@ def staging_host(config: Config, actor: Actor) -> StagingHost:
 
     config.need("staging.host", "staging.user", "staging.known_hosts", "staging.command")
     given = config.settings.staging
-    operator = "".join(one for one in actor.who if one.isascii() and (one.isalnum() or one in "@._-"))
+    operator = "".join(one for one in actor.who if one.isascii() and (one.isalnum() or one in "@._-"))[:64]
     web_root = config.settings.stagecalms.web_root
     return SshStagingHost(SshSettings(
         given.host, given.port, given.user, given.key or None, given.known_hosts, given.root, given.slots,

@@ -23,7 +23,10 @@ from backends.aogremote import parse_hello, parse_list, parse_run, parse_staged,
 from backends.ports import Hello, HostRuns, RemoteRun, StagedDirectory, StartAnswer
 
 CHANNELS = 8
-"""At once on one connection: OpenSSH's MaxSessions is 10, and it counts a closed one for a moment longer."""
+"""At once on one connection: OpenSSH's MaxSessions is 10, and it counts a closed one for a moment longer.
+
+Each run that is followed takes one for as long as it lasts: `staging.slots` must stay below.
+"""
 OPEN_ATTEMPTS = 5
 CHUNK = 262144
 ANSWER_LIMIT = 4 << 20

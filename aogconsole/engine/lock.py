@@ -41,12 +41,14 @@ class EngineLock:
                 if fresh:
                     os.fchmod(descriptor, self._mode)  # whatever the umask took away
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                holder = {"who": actor.who, "via": actor.via, "since": times.now_text()}
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+            except OSError as error:  # of a full disk too: closing gives the lock back
                 os.close(descriptor)
-                return False
-            holder = {"who": actor.who, "via": actor.via, "since": times.now_text()}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+                if isinstance(error, BlockingIOError):
+                    return False
+                raise
             self._descriptor = descriptor
             return True
 
