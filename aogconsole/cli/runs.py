@@ -15,6 +15,9 @@ from aogconsole.errors import UsageError
 from aogconsole.journal.store import Journal
 from aogconsole.text import clean_lines, decode
 
+LONG = 1 << 20
+"""Bytes of a line that has not ended that are waited for."""
+
 
 @click.command("runs")
 @LIMIT
@@ -68,6 +71,8 @@ def log_command(session: Session, run: int, *, follow: bool, raw: bool) -> None:
             sys.stdout.buffer.write(chunk)
         else:
             lines, rest = _ended(rest + chunk)
+            if len(rest) > LONG:
+                lines, rest = lines + rest, b""
             click.echo(_shown(lines), nl=False)
         sys.stdout.flush()
     if rest and not raw:

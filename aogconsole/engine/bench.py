@@ -67,6 +67,11 @@ class Bench:
                     (name, int(ok), detail, times.now_text()),
                 )
 
+    def recovered(self, name: str, detail: str) -> None:
+        """Take back that a connection is broken, unless something else was found broken meanwhile."""
+        if self.journal.one("select 1 from connection where name = ? and detail = ?", name, detail):
+            self.seen(name, True, "")
+
     def write(self, request: int, kind: str, run: int | None = None) -> None:
         """Draft a request's letter, and approve it where the policy says so; inside a transaction.
 

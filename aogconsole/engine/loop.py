@@ -88,23 +88,23 @@ class Engine:
         alarm = asyncio.Event()
         if woken:
             self._alarms.append(alarm)
-        failures = 0
+        failures, told = 0, ""
         while True:
             alarm.clear()
             try:
                 await step()
                 if failures:
-                    self._bench.seen(name, True, "")
+                    self._bench.recovered(name, told)
                 failures = 0
             except OwnedElsewhere:
                 raise
             except (OutsideError, ConfigError) as error:
-                failures += 1
-                self._trouble(name, str(error), error.hint)
+                failures, told = failures + 1, str(error)
+                self._trouble(name, told, error.hint)
             except Exception as error:
-                failures += 1
+                failures, told = failures + 1, f"unexpected: {error!r}"
                 log.exception("the engine's step %s went wrong", name)
-                self._trouble(name, f"unexpected: {error!r}", "")
+                self._trouble(name, told, "")
             if failures:
                 await asyncio.sleep(max(self._bench.wait(failures - 1, 1.0, MOST), min(every, 1.0)))
             else:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aogconsole import times, views
+from aogconsole.engine.loop import Engine
 from aogconsole.engine.reading import Reading
 from aogconsole.errors import MailError, StagingError, StorageError
 from aogconsole.mailparser import MailParser
@@ -361,3 +362,30 @@ async def test_no_run_is_started_onto_a_full_disk_of_ours(shop: Shop, monkeypatc
     await shop.staging.step()
     assert shop.row(request)["state"] == State.STAGING
     await shop.staging.let_go()
+
+
+async def test_a_loop_that_recovers_says_so_and_nothing_else(shop: Shop) -> None:
+    """A connection that its step reported is fine again with the step; one found broken by others stays so."""
+    bench = shop.bench
+    bench.seen("retention", False, "the disk was full")
+    bench.seen("archive", False, "refused")
+    for name in ("retention", "archive"):
+        bench.recovered(name, "the disk was full")
+    rows = bench.journal.all("select name, ok from connection order by name")
+    assert [tuple(row) for row in rows] == [("archive", 0), ("retention", 1)]
+
+
+async def test_the_engine_goes_on_after_a_fault_in_one_step(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that went wrong is tried again, its connection is told broken and fine again; the others go on."""
+    request, letter = approved(shop)
+    shop.bench.inbox = outside.Inbox()
+    shop.host.meanwhile = once(lambda: (_ for _ in ()).throw(ZeroDivisionError("a fault of ours")), "list")
+    waits = queued(shop)
+    engine = asyncio.create_task(Engine(shop.bench).run())
+    await shop.until(lambda: shop.row(waits)["state"] == State.STAGING and shop.row(request)["state"] == State.CLOSED)
+    fine = "select 1 from connection where name = 'staging' and ok"
+    await shop.until(lambda: shop.office.journal.one(fine))
+    engine.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await engine
+    assert shop.office.journal.fetch("letter", letter)["state"] == "sent"
