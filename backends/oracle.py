@@ -12,12 +12,12 @@ import hashlib
 import ipaddress
 import re
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import oracledb
 
@@ -28,6 +28,8 @@ from backends.ports import ArchiveAnswer, ArchiveRow
 
 _GRACE: Final = 0.5
 """Seconds that a live but slow server gets to confirm that it stopped the statement."""
+_LOG_OFF: Final = 500
+"""Milliseconds for the log-off; on a silent line the driver takes twice as many."""
 _FIRST_ROWS, _MORE_ROWS = 100, 1000
 """Rows that come with the answer to the statement itself, and with each further round trip."""
 _NOBODY: Final = {"mous": "uid://A001/X0/X0", "account": "-", "project": None}
@@ -36,7 +38,11 @@ _NOBODY: Final = {"mous": "uid://A001/X0/X0", "account": "-", "project": None}
 _NOISE: Final = re.compile(r"('[^']*')|(?:--[^\n]*|\s)*(?:([,()=])(?:--[^\n]*|\s)*|(?:--[^\n]*|\s))")
 """Literals, which stay, and the comments and blanks that need not go over the line with each check."""
 
-T = TypeVar("T")
+_DSN: Final = "write [archive] dsn as host:1521/SERVICE; user and password are settings of their own"
+
+Binds = Mapping[str, str | None]
+Answer = tuple[tuple[ArchiveRow, ...], str]
+"""The statement's rows, and the server's version."""
 
 
 @dataclass(frozen=True)
@@ -58,33 +64,28 @@ class OracleArchive:
 
     def __init__(self, settings: OracleSettings) -> None:
         self._settings = settings
-        self._hosts = _hosts(settings.dsn)
+        self._params = _params(settings)
+        self._hosts = _hosts(self._params, settings.dsn)
         self._statement = _statement("entitlement", settings.queries)
         self._version = hashlib.sha256(self._statement.encode()).hexdigest()[:12]
 
     async def ask(self, mous: MousUid, account: AccountId, project: ProjectCode | None) -> ArchiveAnswer:
         """All facts that the entitlement decision needs. Raises ArchiveError, after twice the time-out at most."""
         started = time.monotonic()
-        async with self._connection() as connection:
-            binds = {"mous": mous.database, "account": account.value, "project": project.value if project else None}
-            rows = await self._bounded(connection, _fetch(connection, self._statement, binds), self._patience)
+        binds = {"mous": mous.database, "account": account.value, "project": project.value if project else None}
+        rows, _ = await self._answer(binds)
         return ArchiveAnswer(rows, self._version, round((time.monotonic() - started) * 1000))
 
     async def ping(self) -> str:
         """Log in and try the statement with a MOUS that cannot be; returns the server's version, `19.3.0.0.0`."""
-        async with self._connection() as connection:
-            await self._bounded(connection, _fetch(connection, self._statement, _NOBODY), self._patience)
-            return connection.version
+        _, version = await self._answer(_NOBODY)
+        return version
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[oracledb.AsyncConnection]:
-        """A connection for one statement. Closed politely after success only, and never waited for long."""
+    async def _answer(self, binds: Binds) -> Answer:
         try:
             connection = await self._connect()
             try:
-                yield connection
-                with suppress(oracledb.Error, ArchiveError):
-                    await self._bounded(connection, connection.close(), min(1.0, self._settings.timeout))
+                return await self._guarded(connection, binds)
             finally:
                 connection.terminate()
         except oracledb.Error as error:
@@ -103,13 +104,7 @@ class OracleArchive:
                 for host in self._hosts:
                     if not _is_address(host):
                         await asyncio.get_running_loop().getaddrinfo(host, None)
-                connection: oracledb.AsyncConnection = await oracledb.connect_async(
-                    user=self._settings.user,
-                    password=self._settings.password,
-                    dsn=self._settings.dsn,
-                    program="aogconsole",
-                    tcp_connect_timeout=timeout,
-                )
+                connection: oracledb.AsyncConnection = await oracledb.connect_async(params=self._params)
         except TimeoutError:
             raise self._silent() from None
         except OSError as error:
@@ -121,22 +116,34 @@ class OracleArchive:
         connection.autocommit = True  # a view over a database link would leave a transaction open
         return connection
 
-    async def _bounded(self, connection: oracledb.AsyncConnection, call: Coroutine[Any, Any, T], seconds: float) -> T:
-        """The call's result, or ArchiveError: a call that is late is freed by cutting the line, by nothing else."""
-        task = asyncio.ensure_future(call)
+    async def _guarded(self, connection: oracledb.AsyncConnection, binds: Binds) -> Answer:
+        """The answer, or ArchiveError: a call that is late is freed by cutting the line, by nothing else."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(self._converse(connection, binds, answer))
         try:
-            await asyncio.wait({task}, timeout=seconds)
+            await asyncio.wait({task}, timeout=self._settings.timeout + _GRACE)
+            if answer.done():
+                return answer.result()
             if task.done():
-                return task.result()
+                task.result()
             raise self._silent()
         finally:
             if not task.done():
                 connection.terminate()
-                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    @property
-    def _patience(self) -> float:
-        return self._settings.timeout + _GRACE
+    async def _converse(
+        self, connection: oracledb.AsyncConnection, binds: Binds, answer: asyncio.Future[Answer]
+    ) -> None:
+        """The statement, and then, the answer being there, a polite end that is never waited for long."""
+        rows = await _fetch(connection, self._statement, binds)
+        answer.set_result((rows, connection.version))
+        await self._log_off(connection)
+
+    async def _log_off(self, connection: oracledb.AsyncConnection) -> None:
+        connection.call_timeout = _LOG_OFF
+        with suppress(oracledb.Error):
+            await connection.close()
 
     @property
     def _host(self) -> str:
@@ -162,9 +169,7 @@ class OracleArchive:
         )
 
 
-async def _fetch(
-    connection: oracledb.AsyncConnection, statement: str, binds: Mapping[str, str | None]
-) -> tuple[ArchiveRow, ...]:
+async def _fetch(connection: oracledb.AsyncConnection, statement: str, binds: Binds) -> tuple[ArchiveRow, ...]:
     with connection.cursor() as cursor:
         cursor.prefetchrows = _FIRST_ROWS
         cursor.arraysize = _MORE_ROWS
@@ -179,19 +184,30 @@ async def _fetch(
     return tuple(ArchiveRow(str(row.pop("fact")), row) for row in rows)
 
 
-def _hosts(dsn: str) -> tuple[str, ...]:
-    """The hosts that a DSN names. Raises ConfigError; a DSN that may hold a password is not repeated."""
-    hint = "write [archive] dsn as host:1521/SERVICE; user and password are settings of their own"
-    if "@" in dsn:
-        raise ConfigError("[archive] dsn holds more than an address.", hint)
+def _params(settings: OracleSettings) -> oracledb.ConnectParams:
+    """How to log in, read once. Raises ConfigError; a DSN that may hold a password is not repeated."""
+    if "@" in settings.dsn:
+        raise ConfigError("[archive] dsn holds more than an address.", _DSN)
     try:
-        params = oracledb.ConnectParams()
-        params.parse_connect_string(dsn)
+        params: oracledb.ConnectParams = oracledb.ConnectParams(
+            user=settings.user,
+            password=settings.password,
+            program="aogconsole",
+            tcp_connect_timeout=settings.timeout,
+        )
+        params.parse_connect_string(settings.dsn)
     except oracledb.Error as error:
-        raise ConfigError(f"[archive] dsn '{clean(dsn)}' cannot be read: {_told(error)[1][0]}.", hint) from error
+        raise ConfigError(
+            f"[archive] dsn '{clean(settings.dsn)}' cannot be read: {_told(error)[1][0]}.", _DSN
+        ) from error
+    return params
+
+
+def _hosts(params: oracledb.ConnectParams, dsn: str) -> tuple[str, ...]:
+    """The hosts that a DSN names. Raises ConfigError."""
     hosts = params.host if isinstance(params.host, list) else [params.host]
     if not all(hosts):
-        raise ConfigError(f"[archive] dsn '{clean(dsn)}' names no host.", hint)
+        raise ConfigError(f"[archive] dsn '{clean(dsn)}' names no host.", _DSN)
     return tuple(hosts)
 
 

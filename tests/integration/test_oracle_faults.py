@@ -283,18 +283,18 @@ async def test_slow_server(archive: TestArchive) -> None:
     assert (await OracleArchive(archive.settings(TIMEOUT)).ask(*QUESTION)).rows
 
 
-async def test_frozen_at_log_off(archive: TestArchive) -> None:
+@pytest.mark.parametrize("timeout", [TIMEOUT, 10.0])
+async def test_frozen_at_log_off(archive: TestArchive, timeout: float) -> None:
     """A line that freezes once the answer is there costs a moment, not the answer."""
     async with line_to(archive) as (line, settings):
-        adapter = OracleArchive(settings)
-        original = adapter._bounded
+        adapter = OracleArchive(replace(settings, timeout=timeout))
+        log_off = adapter._log_off
 
-        async def freeze_before_log_off(connection, call, seconds):  # type: ignore[no-untyped-def]
-            if call.__name__ == "close":
-                line.frozen.set()
-            return await original(connection, call, seconds)
+        async def freeze_before_log_off(connection: oracledb.AsyncConnection) -> None:
+            line.frozen.set()
+            await log_off(connection)
 
-        adapter._bounded = freeze_before_log_off  # type: ignore[method-assign]
+        adapter._log_off = freeze_before_log_off  # type: ignore[method-assign]
         started = time.monotonic()
         assert (await adapter.ask(*QUESTION)).rows
         assert time.monotonic() - started < BOUND
@@ -316,7 +316,7 @@ async def test_cancelled(archive: TestArchive) -> None:
         assert time.monotonic() - started < 1.0
         async with asyncio.timeout(5):
             await line.closed.wait()
-        assert not [stray for stray in asyncio.all_tasks() if "_fetch" in repr(stray)]
+        assert not [stray for stray in asyncio.all_tasks() if "_converse" in repr(stray)]
 
 
 async def test_errors_of_many(archive: TestArchive) -> None:
