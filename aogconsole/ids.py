@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from aogconsole.errors import InvalidId
-from aogconsole.text import clean
+from aogconsole.text import ascii_only
 
 _UID = re.compile(
     r"uid(?:___(A00[1-9])_(X[0-9a-f]{1,12})_(X[0-9a-f]{1,12})|://(A00[1-9])/(X[0-9a-f]{1,12})/(X[0-9a-f]{1,12}))",
@@ -24,8 +24,7 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,31}", re.ASCII)
 
 
 def _shown(text: str) -> str:
-    """In ASCII: a letter of another script that looks the same is seen to be another."""
-    return "'" + clean(text[:80]).encode("ascii", "backslashreplace").decode() + "'"
+    return "'" + ascii_only(text[:80]) + "'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ def clean(text: str) -> str:
     return text if text.isprintable() else _ONE_LINE.sub(_escape, text)
 
 
+def ascii_only(text: str) -> str:
+    """A word in ASCII: a letter of another script that looks the same is seen to be another."""
+    return clean(text).encode("ascii", "backslashreplace").decode()
+
+
 def clean_lines(text: str) -> str:
     """Text of many lines, safe for a terminal: line ends (CR LF too) and tabs stay."""
     return _LINES.sub(_escape, text.replace("\r\n", "\n"))

@@ -64,8 +64,8 @@ class ParsedMail:
     """`text` without what is quoted or forwarded, and without the signature."""
     text_problem: str = ""
     """Why `text` may not be what was meant; empty when it is."""
-    html_uids: tuple[str, ...] = ()
-    """What looks like a UID in HTML versions of the text."""
+    html_text: str = ""
+    """A plain rendition of the HTML versions of the text: a person reads those."""
     forwarded: str | None = None
     """The text of the mail that this one forwards; None when it is no forward."""
     attached_messages: int = 0
@@ -105,7 +105,7 @@ def parse_mail(raw: bytes, limits: MailLimits = MailLimits(), size: int | None =
     tree = mime.walk(top, limits)
     for sentence in mail.problems:
         tree.problem(sentence)
-    text, text_problem, html_uids = _text(tree, limits)
+    text, text_problem, html_text = _text(tree, limits)
     bounce = bounces.find(top, tree.leaves, text, mail.from_address, mail.subject)
     attached = [leaf for leaf in tree.leaves if leaf.content_type in ("message/rfc822", "message/global")]
     partial = [leaf for leaf in tree.leaves if leaf.content_type in ("message/partial", "message/external-body")]
@@ -114,7 +114,7 @@ def parse_mail(raw: bytes, limits: MailLimits = MailLimits(), size: int | None =
         text=text,
         own_text=quoting.own_text(text),
         text_problem=text_problem,
-        html_uids=html_uids,
+        html_text=html_text,
         forwarded=None if bounce else _forwarded(mail, text, attached, limits),
         attached_messages=0 if bounce else len(attached) + len(partial),
         references=_references(mail.references, tree),
@@ -231,8 +231,8 @@ def _references(found: tuple[str, ...], tree: Walk) -> tuple[str, ...]:
     return found
 
 
-def _text(tree: Walk, limits: MailLimits) -> tuple[str, str, tuple[str, ...]]:
-    """The text, what is wrong with it, and what looks like a UID in HTML."""
+def _text(tree: Walk, limits: MailLimits) -> tuple[str, str, str]:
+    """The text, what is wrong with it, and its HTML versions as text."""
     plain: list[str] = []
     pages: list[str] = []
     problem = ""
@@ -245,14 +245,13 @@ def _text(tree: Walk, limits: MailLimits) -> tuple[str, str, tuple[str, ...]]:
         else:
             plain.append(text)
             problem = problem or wrong
-    html_uids = tuple(dict.fromkeys(found[0][:200] for page in pages for found in UID_LIKE.finditer(page)))[:_MOST]
     if not plain:
         plain = pages
         problem = "its text is HTML only" if pages else "it has no plain text"
     whole = "\n".join(plain)
     if len(whole) > limits.text:
         tree.problem(f"its text is longer than {limits.text} characters")
-    return whole[: limits.text], problem or tree.damage, html_uids
+    return whole[: limits.text], problem or tree.damage, "\n".join(pages)[: limits.text]
 
 
 def _decoded(leaf: Entity, limits: MailLimits) -> tuple[str, str]:

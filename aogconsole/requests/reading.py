@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from aogconsole.errors import InvalidId
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
 from aogconsole.requests.mail import UID_LIKE, ParsedMail
-from aogconsole.text import clean
+from aogconsole.text import ascii_only, clean
 
 _T = TypeVar("_T")
 _SUBJECT = re.compile(r"request\s+for\s+calibrated\s+data", re.IGNORECASE)
@@ -99,9 +99,23 @@ class Reading:
             doubts.append("the subject names more than one UID: " + _list(subject))
         elif self.mous.value and subject != {str(self.mous.value)}:
             doubts.append(f"the subject names {_list(subject)}, the text {self.mous.value}")
-        others = {_name(word) for word in self.mail.html_uids} - named
+        return doubts + self._other_versions(named)
+
+    def _other_versions(self, named: set[str]) -> list[str]:
+        """What a person sees and we did not take: the HTML beside the text, a second request below the first."""
+        doubts = []
+        html = _collapsed(self.mail.html_text)
+        others = {_name(word) for word in _uids(html)} - named
         if others and not self.mail.text_problem:
             doubts.append("the HTML version names another UID: " + _list(others))
+        for name, field, pattern in (("user", self.account, _USER), ("ticket", self.ticket, _TICKET)):
+            words = {_bare(found[1]) for found in pattern.finditer(html)} - set(field.words)
+            if words and not self.mail.text_problem:
+                doubts.append(f"the HTML version names another {name}: " + _list(words))
+        unquoted = "\n".join(line for line in self.mail.text.splitlines() if not line.lstrip().startswith(">"))
+        asked = {_name(_bare(found[1])) for found in _MOUS.finditer(_collapsed(unquoted))}
+        if self.in_own_text and (more := asked - named):
+            doubts.append("further down it asks for another MOUS: " + _list(more))
         return doubts
 
 
@@ -167,4 +181,4 @@ def _name(word: str) -> str:
 
 
 def _list(words: Collection[str]) -> str:
-    return ", ".join(clean(word[:80]) for word in sorted(words)[:5])
+    return ", ".join(ascii_only(word[:80]) for word in sorted(words)[:5])

@@ -82,6 +82,8 @@ UNCLEAR = {
     "upper-case-uid": "'uid___A001_X133D_X1244' is not a UID",
     "html-only": "HTML only",
     "html-names-another": "the HTML version names another UID: uid___A001_X133d_X9",
+    "html-names-another-user": "the HTML version names another user: jroe",
+    "second-request-below": "further down it asks for another MOUS: uid___A001_X133d_X77",
     "unknown-charset": "its character set 'x-klingon' is unknown",
     "not-its-charset": "not valid utf-8",
     "damaged-base64": "base64 text is damaged",
@@ -126,6 +128,7 @@ OTHERS: dict[str, Intake] = {
 PROPOSED = {
     "forward-inline", "forward-outlook", "forward-as-part", "encloses-a-mail", "unlisted-sender", "two-senders",
     "html-only", "reply-with-request-text", "two-subjects", "calfield", "html-names-another", "unknown-charset",
+    "html-names-another-user", "second-request-below",
 }  # fmt: skip
 """Unclear mails whose four fields could be read all the same."""
 
