@@ -63,6 +63,10 @@ class MailError(OutsideError):
     """The mailbox or the mail server could not be used."""
 
 
+class MailLoginRefused(MailError):
+    """The mailbox refuses our account: correct it; tries in quick succession may lock it."""
+
+
 class StorageError(OutsideError):
     """The journal or a file beside it could not be written: disk full, read-only, damaged."""
 

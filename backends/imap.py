@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 from imap_tools import BaseMailBox, ImapToolsError, MailBox, MailBoxStartTls, MailBoxUnencrypted
 from imap_tools.errors import MailboxFolderSelectError, MailboxLoginError
 
-from aogconsole.errors import ConfigError, MailError
+from aogconsole.errors import ConfigError, MailError, MailLoginRefused
 from aogconsole.requests.mail import MailLimits
 from aogconsole.text import clean
 from backends.ports import RawMail
@@ -256,7 +256,7 @@ class _Session:
             case socket.gaierror():
                 return MailError(f"the host {clean(self._address.host)} is unknown", "look at mail.inbox, and at DNS")
             case MailboxLoginError():
-                return MailError(
+                return MailLoginRefused(
                     f"{place} refuses the log-in of {clean(self._address.user)}",
                     "look at the user in mail.inbox and at the password",
                 )

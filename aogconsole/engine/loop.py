@@ -12,13 +12,13 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from aogconsole.engine.bench import Bench
+from aogconsole.engine.bench import LONGEST_WAIT, Bench
 from aogconsole.engine.checking import Checking
 from aogconsole.engine.reading import Reading
 from aogconsole.engine.retention import Retention
 from aogconsole.engine.sending import Sending
 from aogconsole.engine.staging import OwnedElsewhere, Staging
-from aogconsole.errors import ConfigError, OutsideError, StorageError
+from aogconsole.errors import ConfigError, MailLoginRefused, OutsideError, StorageError
 from aogconsole.mailparser import MailParser
 
 log = logging.getLogger("aogconsole")
@@ -88,7 +88,7 @@ class Engine:
         alarm = asyncio.Event()
         if woken:
             self._alarms.append(alarm)
-        failures, told = 0, ""
+        failures, told, least = 0, "", min(every, 1.0)
         while True:
             alarm.clear()
             try:
@@ -100,13 +100,14 @@ class Engine:
                 raise
             except (OutsideError, ConfigError) as error:
                 failures, told = failures + 1, str(error)
+                least = LONGEST_WAIT if isinstance(error, MailLoginRefused) else min(every, 1.0)
                 self._trouble(name, told, error.hint)
             except Exception as error:
                 failures, told = failures + 1, f"unexpected: {error!r}"
                 log.exception("the engine's step %s went wrong", name)
                 self._trouble(name, told, "")
             if failures:
-                await asyncio.sleep(max(self._bench.wait(failures - 1, 1.0, MOST), min(every, 1.0)))
+                await asyncio.sleep(max(self._bench.wait(failures - 1, 1.0, MOST), least))
             else:
                 await _either(alarm, every)
 

@@ -61,6 +61,9 @@ class Journal:
                         f"there is no journal {path}", "`aogconsole serve` or `ingest` makes it; is journal.path right?"
                     )
                 connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+                if not connection.execute("select 1 from sqlite_schema").fetchone():
+                    connection.close()  # somebody is making it at this moment
+                    return cls.empty(path)
             else:
                 _prepare(path, group)
                 connection = _connect(path.absolute().as_uri())

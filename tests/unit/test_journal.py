@@ -153,6 +153,14 @@ def test_a_newer_journal_is_refused_untouched(tmp_path: Path) -> None:
         Journal.open(tmp_path / "journal.db")
 
 
+def test_a_journal_that_is_just_being_made_is_empty(tmp_path: Path) -> None:
+    """Looking in the moment between the file and its schema is no error."""
+    (tmp_path / "journal.db").touch(0o600)
+    looking = Journal.open(tmp_path / "journal.db", read_only=True)
+    assert looking.all("select * from request") == []
+    assert (tmp_path / "journal.db").stat().st_size == 0
+
+
 def test_a_file_that_is_no_journal_is_told(tmp_path: Path) -> None:
     """Garbage, and a database of something else."""
     (tmp_path / "a.db").write_bytes(b"no database at all" * 100)

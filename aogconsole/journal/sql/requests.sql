@@ -1,5 +1,6 @@
 -- Requests with what belongs to each: the newest run, letters, notes. Which ones, and in what order: views.py.
 select request.*,
+    (select why from letter where letter.request = request.id and letter.state in ('draft', 'approved', 'sending')) as letter_why,
     case request.state when 'queued' then (
         select count(*) from request as other where other.state <> 'closed' and other.state = 'queued'
             and (other.position, other.id) <= (request.position, request.id)) end as place,
