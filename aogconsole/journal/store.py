@@ -302,8 +302,14 @@ def _prepare(path: Path, group: str) -> None:
 
 
 def _check_folder(folder: Path, group: str, gid: int) -> None:
-    """What SQLite makes there later must be everybody's of the group, and nobody else may put anything there."""
+    """What SQLite makes there later must be everybody's of the group, and nobody else may put anything there.
+
+    A folder of ours is put right; not somebody's home, where sshd would take no key any more.
+    """
     status = folder.stat()
+    if group and status.st_uid == os.geteuid() and folder.resolve() != Path.home() and not status.st_mode & 0o002:
+        _own(folder, gid, 0o2770)
+        return
     if status.st_mode & 0o002:
         raise ConfigError(f"everybody may write into {folder}, the journal's folder", f"chmod o-w {folder}")
     if group and (status.st_gid != gid or status.st_mode & 0o2070 != 0o2070):

@@ -183,7 +183,7 @@ def test_nobody_else_reads_the_journal(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_group_shares_the_journal(tmp_path: Path) -> None:
+def test_a_group_shares_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files 0660 and folders 2770 of the group."""
     import grp
 
@@ -195,9 +195,13 @@ def test_a_group_shares_the_journal(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no group"):
         Journal.open(tmp_path / "other" / "journal.db", group="no such group")
     (path.parent / "runs").chmod(0o2750)
+    Journal.open(path, group=group).close()
+    assert (path.parent / "runs").stat().st_mode & 0o7777 == 0o2770, "a folder of ours is put right"
+    monkeypatch.setenv("HOME", str(path.parent))
+    path.parent.chmod(0o700)
     with pytest.raises(ConfigError, match="not a folder of the group") as told:
         Journal.open(path, group=group)
-    assert f"chmod 2770 {path.parent / 'runs'}" in told.value.hint
+    assert f"chmod 2770 {path.parent}" in told.value.hint
 
 
 def test_a_folder_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
