@@ -116,6 +116,7 @@ class Desk:
                     f"request {request} is not known to be entitled",
                     "recheck it; nobody can stage what is not entitled",
                 )
+            self._alone(request, {name: row[name] for name in PARSE})
             self._book.discard_drafts(request, why)
             self._move(request, "rerun", State.QUEUED, why=why, seen=seen, before_hold=None, url=None)
 

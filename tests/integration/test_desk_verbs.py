@@ -196,6 +196,15 @@ def test_a_request_that_lacks_a_field_is_completed_before_it_is_checked(office: 
     assert office.state(request) == State.RECEIVED
 
 
+def test_no_second_run_for_the_same(office: Office) -> None:
+    """A request that was opened again is not staged beside a newer one for the same MOUS, user and ticket."""
+    first = office.request(State.CLOSED, "entitled", ticket="7")
+    second = office.request(State.ENTITLED, ticket="7", message_id="<again@eso.org>")
+    office.desk.reopen(first, "the user asks")
+    with pytest.raises(Conflict, match=f"request {second} is open for the same"):
+        office.desk.rerun(first, "once more")
+
+
 def test_no_second_open_request_for_the_same(office: Office) -> None:
     """`correct` and `recheck` do not make two open requests for one MOUS, user and ticket."""
     first = office.request(State.ENTITLED, ticket="7")
