@@ -49,8 +49,21 @@ def run_command(session: Session, run: int, *, json_: bool) -> None:
     for key, value in found.items():
         if key not in ("milestones", "token"):
             say(f"{key:14} {'' if value is None else value}")
+    if found["state"] == "running":
+        say(f"{'phase':14} {_phase(found)}")
     for milestone in found["milestones"]:
         say(f"  {milestone.get('at', '')} {milestone['kind']:16} {milestone['text']}")
+
+
+def _phase(run: dict[str, Any]) -> str:
+    """Where a running run is, and how far by the time that earlier ones took."""
+    from aogconsole.staging.transcript import Milestone, progress
+
+    begun = times.parse(run["started_at"])
+    usual = [(times.parse(run["expected_end"]) - begun).total_seconds()] if run["expected_end"] else []
+    milestones = [Milestone(one["kind"], one["text"], one["values"], one["offset"]) for one in run["milestones"]]
+    told = progress(milestones, (times.now() - begun).total_seconds(), usual)
+    return told.phase if told.fraction is None else f"{told.phase}, about {told.fraction:.0%}"
 
 
 @click.command("log")

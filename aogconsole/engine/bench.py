@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from aogconsole import times
@@ -36,7 +35,6 @@ class Bench:
     archive: Archive | None
     host: StagingHost | None
     outbox: Outbox | None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
     quicken: float = 1.0
     """Divides every wait between tries; tests turn it up."""
 

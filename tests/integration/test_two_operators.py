@@ -91,6 +91,8 @@ def test_an_engine_stands_by_and_takes_over(desk: Desk) -> None:
     desk.wait(lambda: "standing by" in desk.log())
     desk.deliver(request_mail(ticket="193"))
     desk.wait(lambda: desk.requests().get("193", {}).get("state") == "staging")
+    run = desk.requests()["193"]["run"]
+    desk.wait(lambda: b"phase          checking for existing data\n" in desk.call("run", run).stdout)
     first.kill()
     first.wait()
     desk.wait(lambda: desk.log().count("the engine runs") == 2, seconds=5)
