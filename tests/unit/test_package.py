@@ -11,6 +11,8 @@ import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("aogconsole", "backends", "widgets")
 HEAVY = {"asyncio", "asyncssh", "oracledb", "textual", "sqlite_utils", "imap_tools", "aiosmtplib", "platformdirs",
@@ -86,3 +88,14 @@ def test_looking_loads_no_library_of_a_server(tmp_path: Path) -> None:
     loaded = {verb: HEAVY & set(modules) for verb, modules in json.loads(done.stderr.splitlines()[-1]).items()}
     assert {verb: loaded[verb] for verb in looking} == {verb: set() for verb in looking}
     assert "asyncio" in loaded["check"]
+
+
+@pytest.mark.parametrize(("ci", "status"), [("true", 1), ("", 0)])
+def test_in_ci_a_skip_is_a_failure(tmp_path: Path, ci: str, status: int) -> None:
+    """A server that is missing must never pass for a working one; elsewhere a skip is a skip."""
+    (tmp_path / "test_skips.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef server():\n    pytest.skip('none')\n\ndef test_it(server):\n    pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CI": ci}, capture_output=True, check=False)
+    assert done.returncode == status, done.stdout
