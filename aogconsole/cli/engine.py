@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -18,23 +23,27 @@ from aogconsole.journal.store import Journal
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STAND_BY = 0.5
 """Seconds between tries to take over."""
+STUCK = 5.0
+"""Seconds after which an engine that was told to end, and did not, is stuck."""
 
 
 @click.command("serve")
 @click.option("--until-idle", is_flag=True, help="End when nothing is left that the engine could do.")
+@click.option("--attached", is_flag=True, help="End when standard input does: how a console starts its engine.")
 @click.pass_obj
-def serve_command(session: Session, *, until_idle: bool) -> int:
+def serve_command(session: Session, *, until_idle: bool, attached: bool) -> int:
     """Run the engine: intake, checks, staging, letters, retention. Ends with 0 on SIGTERM."""
     for number in ENDS:
         signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    form = "%(message)s" if attached else "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
     for noisy in ("asyncssh", "oracledb", "imap_tools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     journal = session.acting()
     actor = Actor.engine()
     _required(session)
     try:
-        asyncio.run(_serve(session, journal, actor, until_idle=until_idle))
+        asyncio.run(_serve(session, journal, actor, until_idle=until_idle, attached=attached))
     except BaseExceptionGroup as group:
         found = first_of_ours(group)
         if found is None:
@@ -59,7 +68,7 @@ def first_of_ours(group: BaseExceptionGroup[Any]) -> AogError | None:
     return ours
 
 
-async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle: bool) -> None:
+async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle: bool, attached: bool) -> None:
     from aogconsole.engine.lock import EngineLock
     from aogconsole.engine.loop import Engine
     from aogconsole.site import bench
@@ -69,13 +78,16 @@ async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle
     assert main is not None  # noqa: S101
     for number in ENDS:
         loop.add_signal_handler(number, main.cancel)
+    tell: Callable[[str], None] = _attach(loop, main) if attached else _keep_quiet
     lock = EngineLock(session.config.journal_path, shared=bool(session.config.settings.journal.group))
     try:
         if not lock.take(actor):
             log.info("standing by: the engine runs as %s", lock.holder())
+            tell("standing by")
         while not lock.take(actor):
             await asyncio.sleep(STAND_BY)
         log.info("the engine runs on %s", session.config.journal_path)
+        tell("running")
         engine = Engine(bench(session.config, journal, actor))
         engine.recover()
         await engine.run(until_idle=until_idle)
@@ -84,6 +96,33 @@ async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle
     finally:
         lock.give_up()
         journal.close()
+
+
+def _keep_quiet(_state: str) -> None:
+    """Nobody asks for the state."""
+
+
+def _attach(loop: asyncio.AbstractEventLoop, main: asyncio.Task[Any]) -> Callable[[str], None]:
+    """End with the console, whose end of our standard input is open while it lives; gives how to tell it our state."""
+    # a console that is stopped does not read: it misses messages then, and the engine goes on
+    os.set_blocking(sys.stderr.fileno(), False)
+
+    def wait_for_the_end() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            loop.call_soon_threadsafe(main.cancel)
+        time.sleep(STUCK)
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, name="console", daemon=True).start()
+
+    def tell(state: str) -> None:
+        with contextlib.suppress(OSError):
+            print(state, flush=True)
+
+    return tell
 
 
 @click.command("pause")

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from aogconsole import times
 from aogconsole.journal.history import Actor
@@ -41,7 +42,7 @@ class EngineLock:
                 if fresh:
                     os.fchmod(descriptor, self._mode)  # whatever the umask took away
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                holder = {"who": actor.who, "via": actor.via, "since": times.now_text()}
+                holder = {"who": actor.who, "via": actor.via, "since": times.now_text(), "pid": os.getpid()}
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(holder).encode(), 0)
             except OSError as error:  # of a full disk too: closing gives the lock back
@@ -61,13 +62,28 @@ class EngineLock:
 
     def holder(self) -> str:
         """Who holds it, for the title and `doctor`; empty when nobody does."""
-        if self._descriptor is None and not self._taken():
+        told = self._told()
+        if told is None:
             return ""
         try:
-            told = json.loads(self.path.read_bytes() or b"{}")
             return clean(f"{told['who']} ({told['via']}) since {told['since']}")
-        except (OSError, ValueError, KeyError, TypeError):
+        except KeyError:
             return "somebody"
+
+    def holder_pid(self) -> int | None:
+        """The process that holds it; None when nobody does, or when it has not told yet."""
+        pid = (self._told() or {}).get("pid")
+        return pid if isinstance(pid, int) else None
+
+    def _told(self) -> dict[str, Any] | None:
+        """What the holder wrote; None when nobody holds it."""
+        if self._descriptor is None and not self._taken():
+            return None
+        try:
+            told = json.loads(self.path.read_bytes() or b"{}")
+        except (OSError, ValueError):
+            return {}
+        return told if isinstance(told, dict) else {}
 
     def _taken(self) -> bool:
         try:
