@@ -94,6 +94,17 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Console:
+    """The screen."""
+
+    clipboard: Literal["auto", "osc52", "tmux", "desktop", "off"] = setting(
+        "auto", "how copied text reaches the operator's clipboard"
+    )
+    bell: bool = setting(True, "ring when a run ended or a request needs a person")
+    keys: tuple[str, ...] = setting((), 'other keys for actions, as "request.stage=S"')
+
+
+@dataclass(frozen=True)
 class Metadata:
     """The metadata database of the re-ingestion."""
 
@@ -160,6 +171,7 @@ class Settings:
     staging: Staging = field(default_factory=Staging)
     mail: Mail = field(default_factory=Mail)
     policy: Policy = field(default_factory=Policy)
+    console: Console = field(default_factory=Console)
     metadata: Metadata = field(default_factory=Metadata)
     broker: Broker = field(default_factory=Broker)
     reingestion: Reingestion = field(default_factory=Reingestion)

@@ -7,6 +7,7 @@ trap 4); here they become visible text. `clean` is for one line, `clean_lines` k
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Unicode's Cc, Cf, Zl, Zp and Cs, written out: scanning the whole range at start-up costs 0.1 s. A test compares.
 _UNSAFE = (
@@ -43,3 +44,10 @@ def clean_lines(text: str) -> str:
 def decode(output: bytes) -> str:
     """Bytes of a program's output as text: UTF-8, and what is not is shown as `\\xff`. Not yet clean."""
     return output.decode("utf-8", "backslashreplace")
+
+
+def columns(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> list[str]:
+    """A table as lines, made safe; the last column is not padded."""
+    shown = [[clean(cell or "") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *shown, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [heads, *shown]]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
+from aogconsole import times
 from aogconsole.journal.store import Journal, statement
 from aogconsole.requests.request import State, next_action
 
@@ -106,7 +108,7 @@ def _open(
         values.append(state)
     if search:
         where.append(HAS_TEXT)
-        values.append(_like(search))
+        values.append(like(search))
     return journal.all(_select(columns, where, order="+request.id"), *values, ALL)
 
 
@@ -124,7 +126,7 @@ def _closed(
             where.append("request.id in (select id from request where state = 'closed' order by id desc limit ?)")
             values.append(NEWEST)
         where.append(HAS_TEXT)
-        values.append(_like(search))
+        values.append(like(search))
     return journal.all(_select(columns, where), *values, limit)
 
 
@@ -132,7 +134,8 @@ def _select(columns: str, where: list[str], source: str = "request", order: str 
     return f"{statement(columns)} from {source} where {' and '.join(where)} order by {order} desc limit ?"
 
 
-def _like(text: str) -> str:
+def like(text: str) -> str:
+    """A text as an operand of `like` with `\\` as its escape character."""
     for special in "\\%_":
         text = text.replace(special, "\\" + special)
     return f"%{text}%"
@@ -216,6 +219,22 @@ def mails(journal: Journal, limit: int = NEWEST) -> list[dict[str, Any]]:
             "request": text_id(row["request"]),
         }
         for row in reversed(rows)
+    ]
+
+
+def staged(journal: Journal, zone: str) -> list[dict[str, Any]]:
+    """The staged data that are still there, those to be deleted first in front."""
+    today = date.fromisoformat(times.day(times.now(), zone))
+    return [
+        {
+            "run": str(row["id"]),
+            "request": str(row["request"]),
+            "url": row["url"],
+            "deleted_on": row["deleted_on"],
+            "days_left": (date.fromisoformat(row["deleted_on"]) - today).days,
+            "kept": bool(row["kept"]),
+        }
+        for row in journal.all("select * from run where deleted_on is not null and gone = 0 order by deleted_on, id")
     ]
 
 

@@ -16,7 +16,7 @@ from aogconsole.config import Config
 from aogconsole.errors import AogError, ConfigError, UsageError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
-from aogconsole.text import clean
+from aogconsole.text import clean, columns
 
 
 class Session:
@@ -78,10 +78,7 @@ def say(text: str) -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
     """Print a table, made safe; the last column is not padded."""
-    shown = [[clean(cell or "") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(heads, *shown, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in [heads, *shown])
-    click.echo("\n".join(lines))
+    click.echo("\n".join(columns(heads, rows)))
 
 
 def complain(error: AogError) -> None:

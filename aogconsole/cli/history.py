@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
-from aogconsole import times, views
-from aogconsole.cli.common import IDENT, LIMIT, Session, as_json, emit, say, table
-from aogconsole.cli.runs import staged
+from aogconsole import handover, times, views
+from aogconsole.cli.common import IDENT, LIMIT, Session, as_json, emit, say
 from aogconsole.errors import UsageError
 from aogconsole.journal import history
 
@@ -72,44 +70,12 @@ def handover_command(session: Session, since: str | None, *, json_: bool) -> Non
         start = times.text(times.parse(since) if since else times.now() - timedelta(hours=12))
     except ValueError:
         raise UsageError(f"'{since}' is not a time", "write it as 2026-11-21T14:02:11Z") from None
-    journal, zone = session.reading(), session.config.settings.policy.timezone
-    warn = session.config.settings.staging.warn_days
-    still = views.request_lines(journal, limit=0)
-    told = views.history(journal, since=start, limit=views.ALL)
-    rows = [row for row in told if row["from"] != row["to"]]
-    summary: dict[str, Any] = {
-        "since": start,
-        "needs_you": [_short(one) for one in still if one["next_action"] != "wait"],
-        "goes_on": [_short(one) for one in still if one["next_action"] == "wait"],
-        "closed": list(dict.fromkeys(row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed")),
-        "sent": [row["id"] for row in rows if row["kind"] == "letter" and row["to"] == "sent"],
-        "replies": [{"request": row["id"], "mail": str(row["data"]["mail"])} for row in told if row["verb"] == "reply"],
-        "deleted_soon": [one for one in staged(journal, zone) if one["days_left"] <= warn and not one["kept"]],
-        "paused": journal.meta("paused") or None,
-        "connections": [
-            {"name": row["name"], "ok": bool(row["ok"]), "detail": row["detail"] or None, "since": row["since"]}
-            for row in journal.all("select * from connection order by name")
-        ],
-    }
+    settings = session.config.settings
+    told = handover.summary(session.reading(), start, settings.policy.timezone, settings.staging.warn_days)
     if json_:
-        emit(summary)
-        return
-    say(f"Since {start}: {len(summary['closed'])} requests closed, {len(summary['sent'])} letters sent")
-    for head, key in (("Needs you", "needs_you"), ("Goes on", "goes_on")):
-        say(f"{head}:")
-        columns = ("id", "ticket", "mous", "state", "next_action", "why")
-        table(columns, [[one[column] for column in columns] for one in summary[key]])
-    for one in summary["replies"]:
-        say(f"Request {one['request']} was replied to, with mail {one['mail']}: `aogconsole show {one['request']}`")
-    for one in summary["deleted_soon"]:
-        say(f"The data of run {one['run']} (request {one['request']}) will be deleted on {one['deleted_on']}")
-    for one in summary["connections"]:
-        if not one["ok"]:
-            say(f"{one['name']} does not answer since {one['since']}: {one['detail']}")
-
-
-def _short(one: dict[str, object]) -> dict[str, object]:
-    return {key: one[key] for key in ("id", "ticket", "mous", "state", "why", "next_action", "claimed_by")}
+        emit(told)
+    else:
+        click.echo("\n".join(handover.lines(told)))
 
 
 @click.command("backup")

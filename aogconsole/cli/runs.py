@@ -143,7 +143,7 @@ def stop_command(session: Session, run: int, why: str, *, json_: bool) -> None:
 @click.pass_obj
 def staged_command(session: Session, *, json_: bool) -> None:
     """List staged data with the days that are left."""
-    found = staged(session.reading(), session.config.settings.policy.timezone)
+    found = views.staged(session.reading(), session.config.settings.policy.timezone)
     if json_:
         emit(found)
         return
@@ -179,21 +179,3 @@ def _told(session: Session, journal: Journal, run: int, sentence: str, *, json_:
     else:
         say(sentence)
     engine_note(session)
-
-
-def staged(journal: Journal, zone: str) -> list[dict[str, Any]]:
-    """The staged data that are still there, those to be deleted first in front."""
-    from datetime import date
-
-    today = date.fromisoformat(times.day(times.now(), zone))
-    return [
-        {
-            "run": str(row["id"]),
-            "request": str(row["request"]),
-            "url": row["url"],
-            "deleted_on": row["deleted_on"],
-            "days_left": (date.fromisoformat(row["deleted_on"]) - today).days,
-            "kept": bool(row["kept"]),
-        }
-        for row in journal.all("select * from run where deleted_on is not null and gone = 0 order by deleted_on, id")
-    ]

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from aogconsole import times, views
-from aogconsole.cli.runs import staged
 from aogconsole.engine import checking, driving, loop, reading, recorder, retention, sending, staging
 from aogconsole.ids import AccountId, MousUid, Ticket
 from aogconsole.journal.known import JournalKnown
@@ -38,7 +37,7 @@ READING: dict[str, Callable[[Journal], object]] = {
     "mails": views.mails,
     "runs": views.runs,
     "letters": views.letters,
-    "staged": lambda journal: staged(journal, "UTC"),
+    "staged": lambda journal: views.staged(journal, "UTC"),
     "history": views.history,
     "history of one": lambda journal: views.history(journal, 2),
     "handover": lambda journal: views.history(

@@ -1,0 +1,54 @@
+"""The shift's summary: what needs a person, what goes on, what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aogconsole import views
+from aogconsole.journal.store import Journal
+from aogconsole.text import clean, columns
+
+COLUMNS = ("id", "ticket", "mous", "state", "next_action", "why")
+
+
+def summary(journal: Journal, since: str, zone: str, warn_days: int) -> dict[str, Any]:
+    """The contract's document, from a time on (`times.text`). Data deleted within `warn_days` are told of."""
+    still = views.request_lines(journal, limit=0)
+    told = views.history(journal, since=since, limit=views.ALL)
+    rows = [row for row in told if row["from"] != row["to"]]
+    return {
+        "since": since,
+        "needs_you": [_short(one) for one in still if one["next_action"] != "wait"],
+        "goes_on": [_short(one) for one in still if one["next_action"] == "wait"],
+        "closed": list(dict.fromkeys(row["id"] for row in rows if row["kind"] == "request" and row["to"] == "closed")),
+        "sent": [row["id"] for row in rows if row["kind"] == "letter" and row["to"] == "sent"],
+        "replies": [{"request": row["id"], "mail": str(row["data"]["mail"])} for row in told if row["verb"] == "reply"],
+        "deleted_soon": [
+            one for one in views.staged(journal, zone) if one["days_left"] <= warn_days and not one["kept"]
+        ],
+        "paused": journal.meta("paused") or None,
+        "connections": [
+            {"name": row["name"], "ok": bool(row["ok"]), "detail": row["detail"] or None, "since": row["since"]}
+            for row in journal.all("select * from connection order by name")
+        ],
+    }
+
+
+def lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The summary as lines of text, safe for a terminal."""
+    yield f"Since {summary['since']}: {len(summary['closed'])} requests closed, {len(summary['sent'])} letters sent"
+    for head, key in (("Needs you", "needs_you"), ("Goes on", "goes_on")):
+        yield f"{head}:"
+        yield from columns(COLUMNS, [[one[column] for column in COLUMNS] for one in summary[key]])
+    for one in summary["replies"]:
+        yield f"Request {one['request']} was replied to, with mail {one['mail']}: `aogconsole show {one['request']}`"
+    for one in summary["deleted_soon"]:
+        yield f"The data of run {one['run']} (request {one['request']}) will be deleted on {one['deleted_on']}"
+    for one in summary["connections"]:
+        if not one["ok"]:
+            yield clean(f"{one['name']} does not answer since {one['since']}: {one['detail']}")
+
+
+def _short(one: Mapping[str, object]) -> dict[str, object]:
+    return {key: one[key] for key in ("id", "ticket", "mous", "state", "why", "next_action", "claimed_by")}
