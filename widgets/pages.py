@@ -1,0 +1,276 @@
+"""Whole-screen pages: a text to read, and a list to pick from. Both open at once with 10,000 lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from aogconsole.text import clean, clean_lines
+from widgets.dialogs import Answer, CleanInput, CopyRequest, Dialog
+from widgets.textpane import TextPane, text_lines
+
+
+class Page(Dialog[Answer]):
+    """A dialog that fills the screen: a pane of text with a search, below a line or two of what it is."""
+
+    DEFAULT_CSS = """
+    Page > #box { width: 100%; height: 100%; overflow: hidden hidden; }
+    Page #lines { margin: 0; text-style: bold; }
+    Page #search { display: none; }
+    Page #search.-open { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "find", key_display="/", id="page.search"),
+        Binding("n", "next(1)", "next", show=False, id="page.next"),
+        Binding("N", "next(-1)", "the one before", show=False, id="page.previous"),
+        Binding("c", "copy", "copy", id="page.copy"),
+        Binding("question_mark", "help", "keys", key_display="?", id="page.help"),
+        Binding("q", "cancel", "close", show=False, id="page.close"),
+    ]
+    ABOUT = ""
+    """What this page is, for its help."""
+
+    def __init__(self, title: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(title, lines)
+        self.pane = self.make_pane()
+
+    def make_pane(self) -> TextPane:
+        """The pane, filled."""
+        raise NotImplementedError
+
+    def body(self) -> ComposeResult:
+        """The pane, and the search that opens below it."""
+        yield self.pane
+        yield CleanInput(id="search", placeholder="find", compact=True)
+
+    def on_mount(self) -> None:
+        """The pane has the focus."""
+        self.pane.focus()
+
+    @property
+    def _search(self) -> Input:
+        return self.query_one("#search", Input)
+
+    def action_search(self) -> None:
+        """Open the search."""
+        self._search.add_class("-open")
+        self._search.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Search while it is typed."""
+        self.note(self.pane.find(event.value))
+
+    def on_input_submitted(self) -> None:
+        """Back to the text, with what was found marked."""
+        self._search.set_class(bool(self._search.value), "-open")
+        self.pane.focus()
+
+    def action_next(self, by: int) -> None:
+        """To another place with the words."""
+        self.note(self.pane.go(by))
+
+    def note(self, found: str) -> None:
+        """Say in the title what the search found."""
+        title = f"{self.heading} · {self._search.value}: {found}" if found else self.heading
+        self.query_one("#box").border_title = Content(clean(title))
+
+    def action_cancel(self) -> None:
+        """Close the search when it is open, otherwise the page."""
+        if self._search.has_class("-open"):
+            self._search.value = ""
+            self._search.remove_class("-open")
+            self.pane.focus()
+        else:
+            self.answer(None)
+
+    def copied(self) -> tuple[str, str]:
+        """What `copy` takes, and what that is in words."""
+        return "\n".join(self.pane.lines), self.heading
+
+    def action_copy(self) -> None:
+        """Have everything copied."""
+        self.post_message(CopyRequest(*self.copied()))
+
+    def action_help(self) -> None:
+        """Show the keys of this page."""
+        from widgets.helps import HelpScreen
+
+        self.ask(HelpScreen(self.heading, self.ABOUT, [("Keys", self.keys(every=True))]), lambda _: None)
+
+
+class PageScreen(Page[None]):
+    """A text to read: the original mail, a request's history, the handover."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "copy", show=False, id="page.yank")]
+    ABOUT = "A text to read. `w` wraps its long lines or lets them run on; the mouse selects."
+
+    def __init__(self, title: str, text: str, lines: Sequence[str] = ()) -> None:
+        """`text` may be of any length; `lines` stay above it."""
+        self._text = clean_lines(text)
+        super().__init__(title, lines)
+
+    def make_pane(self) -> TextPane:
+        """The text."""
+        return TextPane(text_lines(self._text))
+
+    def copied(self) -> tuple[str, str]:
+        """The text as it is, tabs too."""
+        return self._text, self.heading
+
+
+# ── a list ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a list."""
+
+    id: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What was picked in a list, and what is to be done with it."""
+
+    row: str
+    """Its id."""
+    verb: str
+    """`open` for `enter`."""
+    filter: str
+    """For the list to come back as it was."""
+
+
+class ListPane(TextPane):
+    """A pane with a cursor on one of its lines."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "move(1)", "down", show=False, id="list.down"),
+        Binding("k,up", "move(-1)", "up", show=False, id="list.up"),
+        Binding("space,pagedown", "page(1)", "page down", show=False, id="list.page_down"),
+        Binding("b,pageup", "page(-1)", "page up", show=False, id="list.page_up"),
+        Binding("g,home", "move(-1000000000)", "first", show=False, id="list.first"),
+        Binding("G,end", "move(1000000000)", "last", show=False, id="list.last"),
+    ]
+    cursor = 0
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__(lines, wrap=False)
+
+    def is_cursor(self, number: int) -> bool:
+        """The line of the cursor."""
+        return number == self.cursor
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor by some lines, as far as there are any."""
+        self.cursor = max(0, min(len(self.lines) - 1, self.cursor + by))
+        top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height)
+        self.scroll_to(y=max(min(top, self.cursor), self.cursor - height + 1), animate=False)
+        self._repaint()
+
+    def action_page(self, by: int) -> None:
+        """Move the cursor by a view."""
+        self.action_move(by * max(1, self.scrollable_content_region.height - 1))
+
+
+class ListPage(Page[Picked]):
+    """Rows to pick one from: letters, mails, runs, staged data. `/` keeps those that have the words."""
+
+    DEFAULT_CSS = """
+    ListPage #heads { height: 1; text-style: bold underline; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "pick('open')", "open", key_display="enter", id="list.open"),
+        Binding("slash", "search", "filter", key_display="/", id="page.search"),
+        Binding("n,N", "none", "", show=False),
+    ]
+    ABOUT = "A list. `/` keeps the rows that have what you type; escape shows all again."
+    WIDEST = 60
+    """Cells of a column, but for the last."""
+
+    def __init__(
+        self,
+        title: str,
+        heads: Sequence[str],
+        rows: Sequence[Row],
+        verbs: Mapping[str, tuple[str, str]] | None = None,
+        *,
+        lines: Sequence[str] = (),
+        start: str = "",
+        filter: str = "",  # noqa: A002
+    ) -> None:
+        """`verbs` are further keys: key -> (verb, what it does). `start` is the row the cursor begins on."""
+        cells = [tuple(clean(cell) for cell in row.cells) for row in rows]
+        widths = [
+            min(self.WIDEST, max(len(cell) if cell.isascii() else cell_len(cell) for cell in column))
+            for column in zip(heads, *cells, strict=True)
+        ]
+        self._heads = _in_columns(heads, widths)
+        self._all = [(row.id, _in_columns(row_cells, widths)) for row, row_cells in zip(rows, cells, strict=True)]
+        self._shown = self._all
+        self._start = start
+        self._filter = filter
+        super().__init__(title, lines)
+        for key, (verb, what) in (verbs or {}).items():
+            self._bindings.bind(key, f"pick('{verb}')", what)
+
+    def make_pane(self) -> TextPane:
+        """The rows."""
+        return ListPane(line for _, line in self._all)
+
+    def body(self) -> ComposeResult:
+        """The heads above the rows."""
+        yield Static(self._heads, id="heads", markup=False)
+        yield from super().body()
+
+    def on_mount(self) -> None:
+        """The rows and the cursor are as they were."""
+        if self._filter:
+            self.action_search()
+            self._search.value = self._filter
+        self._keep(self._filter)
+        self.pane.focus()
+        self.call_after_refresh(self._to_start)
+
+    def _to_start(self) -> None:
+        places = [place for place, (row, _) in enumerate(self._shown) if row == self._start]
+        if places and isinstance(self.pane, ListPane):
+            self.pane.cursor = 0
+            self.pane.action_move(places[0])
+
+    def _keep(self, words: str) -> None:
+        exact = words != words.lower()
+        self._shown = [row for row in self._all if words in (row[1] if exact else row[1].lower())]
+        self.pane.replace(line for _, line in self._shown)
+        if isinstance(self.pane, ListPane):
+            self.pane.cursor = 0
+        count = f"{len(self._shown)} of {len(self._all)}" if words else str(len(self._all))
+        self.query_one("#box").border_title = Content(clean(f"{self.heading} · {count}"))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        self._keep(event.value)
+
+    def action_pick(self, verb: str) -> None:
+        """Answer with the row of the cursor."""
+        if self._shown and isinstance(self.pane, ListPane):
+            self.answer(Picked(self._shown[self.pane.cursor][0], verb, self._search.value))
+
+    def copied(self) -> tuple[str, str]:
+        """The rows that are shown, with their heads."""
+        return "\n".join([self._heads, *(line for _, line in self._shown)]), self.heading
+
+
+def _in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    line = "  ".join(
+        (cell.ljust(width) if cell.isascii() and len(cell) <= width else set_cell_size(cell, width))
+        for cell, width in zip(cells[:-1], widths, strict=False)
+    )
+    return f"{line}  {cells[-1]}".rstrip()
