@@ -25,7 +25,7 @@ COMMANDS = {
     "resend": "letters", "discard": "letters",
     "history": "history", "handover": "history", "backup": "history",
     "serve": "engine", "pause": "engine", "resume": "engine",
-    "doctor": "doctor", "config": "configuration", "aogremote": "remote", "completion": "completion",
+    "doctor": "doctor", "config": "configuration", "aogremote": "remote", "demo": "demo", "completion": "completion",
 }  # fmt: skip
 """Verb to module: a verb's module is imported when the verb is used (or its help is asked for)."""
 
@@ -54,14 +54,20 @@ class Verbs(click.Group):
             return 0
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="The configuration file.")
 @click.option("--read-only", is_flag=True, help="Look only: nothing can be changed.")
+@click.option("--no-mouse", is_flag=True, help="The console leaves the mouse to the terminal.")
 @click.version_option(package_name="aogconsole")
 @click.pass_context
-def cli(ctx: click.Context, config_file: Path | None, *, read_only: bool) -> None:
-    """The console of ALMA's archive operations group: calibrated data on request."""
+def cli(ctx: click.Context, config_file: Path | None, *, read_only: bool, no_mouse: bool) -> int:
+    """The console of ALMA's archive operations group: calibrated data on request. Without a verb: the screen."""
     ctx.obj = Session(config_file, read_only=read_only)
+    if ctx.invoked_subcommand is not None:
+        return 0
+    from aogconsole.cli.console import console
+
+    return console(ctx.obj, mouse=not no_mouse)
 
 
 def main() -> None:

@@ -74,6 +74,8 @@ class SampleDay:
         call("run", first["run"])
         call("letter", first["letters"][-1])
         call("history", "--verify", name="history-verify")
+        demo = CliRunner().invoke(cli, ["demo", "--headless", "--speed", "1000", "--json"], standalone_mode=False)
+        self.documents["demo"] = json.loads(demo.stdout)  # on a site of its own
         return self.documents
 
     def _requests(self) -> None:

@@ -1,0 +1,76 @@
+"""The sample day: its mails, what is to become of each, the archive's rows, and what each run does.
+
+A demo copies the day into its folder when it is made there: who changes it there and starts again has another day.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from importlib.resources import as_file, files
+from pathlib import Path
+from shutil import copytree
+
+from aogconsole.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One mail of the day, and what is to become of it."""
+
+    mail: str
+    """Its file's name."""
+    expected: str
+    """The request's state at the end of the day; without a request what the mail is: `ignored` or `duplicate`."""
+    verdict: str | None
+    ground: str | None
+    """Of an entitled one: pi, delegee or public."""
+    letters: tuple[str, ...]
+    """The kinds of the letters sent."""
+    late: bool
+    """It arrives while the operator is at work, not before."""
+    what: str
+    """One line of words."""
+
+    @property
+    def makes_request(self) -> bool:
+        """Whether a request comes of it."""
+        return self.expected not in ("ignored", "duplicate")
+
+
+class SampleDay:
+    """The day in a demo's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError when what lies there is no day."""
+        if not folder.exists():
+            with as_file(files("aogconsole.demo").joinpath("day")) as supplied:
+                copytree(supplied, folder)
+        self.runs = folder / "runs.txt"
+        self._mails = folder / "mails"
+        try:
+            self.archive = (folder / "archive.sql").read_text(encoding="utf-8")
+            rows = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+            self.mails = tuple(
+                Expected(
+                    row["mail"], row["expected"], row.get("verdict"), row.get("ground"),
+                    tuple(row.get("letters", ())), bool(row.get("late")), row["what"],
+                )
+                for row in rows
+            )  # fmt: skip
+            missing = [one.mail for one in self.mails if not (self._mails / one.mail).is_file()]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{folder} holds no sample day: {error}", "remove it, and it is made anew") from None
+        if missing:
+            raise UsageError(f"{folder} lacks {', '.join(missing)}", "remove it, and it is made anew")
+
+    def deliver(self, mail: str, maildir: Path) -> None:
+        """Put a mail of the day into a Maildir, unless it was delivered before."""
+        if any(maildir.glob(f"*/*.{mail}*")):
+            return
+        name = f"{time.time_ns()}.{mail}"
+        raw = f"Date: {formatdate()}\n".encode() + (self._mails / mail).read_bytes()
+        (maildir / "tmp" / name).write_bytes(raw)
+        (maildir / "tmp" / name).rename(maildir / "new" / name)

@@ -1,0 +1,210 @@
+"""The embedded site: staging host, archive, mailboxes and a configuration, in one folder and on loopback.
+
+All of it is real but small: an SSH server that runs aogremote, an Oracle Net server over SQLite, two Maildirs. The
+servers live in threads of this process, so that the console's own loop stays free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from aogconsole.config import to_toml
+from aogconsole.demo.sample import SampleDay
+from aogconsole.errors import ConfigError, Conflict, UsageError
+
+if TYPE_CHECKING:
+    from aogconsole.demo.archive import SqliteArchive
+    from aogconsole.demo.staginghost import DemoStagingHost
+
+MARK = ".aogconsole-demo"
+"""File of a demo's folder: locked while the demo runs."""
+BETWEEN = 15.0
+"""Seconds, at speed 1, between the mails that arrive late."""
+ARCHIVE_USER = "AOG_RO"
+CONFIG = """\
+# The embedded site of `aogconsole demo`; written anew at each start.
+[journal]
+path = "state/journal.db"
+syslog = ""
+
+[archive]
+dsn = {dsn}
+user = {user}
+password = "file:archive.password"
+
+[staging]
+host = "127.0.0.1"
+port = {port}
+user = "arcdistribution"
+key = "staging/client_ed25519"
+known_hosts = "staging/known_hosts"
+
+[stagecalms]
+web_root = "staging/web"
+
+[mail]
+inbox = "maildir:inbox"
+outgoing = "maildir:outbox"
+poll = 1
+
+[policy]
+stage = "ask"
+send = "ask"
+"""
+
+
+class DemoSite:
+    """The site, as long as the context lasts. Starting again in the same folder goes on where it was left."""
+
+    def __init__(self, folder: Path | None = None, *, speed: float = 1.0, at_once: bool = False) -> None:
+        """`folder` None: a temporary one, removed at the end. `speed`: 1 is the pace of a demonstration.
+
+        `at_once`: all mails are there from the start; else some arrive while the operator is at work.
+        """
+        self._wanted = folder
+        self._speed = speed
+        self._at_once = at_once
+        self._ends = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Raises UsageError (the folder), Conflict (a demo runs in it), ConfigError (a server cannot be started)."""
+        with contextlib.ExitStack() as ends:
+            self.folder = self._kept(self._wanted) if self._wanted else ends.enter_context(_temporary())
+            self.fresh = not (self.folder / "state").exists()
+            """Whether nobody was here before."""
+            ends.enter_context(_locked(self.folder / MARK))
+            self._furnish()
+            archive = ends.enter_context(self._archive())
+            host = self._staging_host()
+            if self._wanted is None:
+                ends.callback(host.stop_runs)
+            with _listening():
+                ends.enter_context(host)
+            self._configure(archive, host)
+            ends.enter_context(self._post())
+            self._ends = ends.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ends.close()
+
+    @property
+    def config(self) -> Path:
+        """The configuration: any number of consoles may work with it."""
+        return self.folder / "config.toml"
+
+    def _kept(self, folder: Path) -> Path:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()) and not (folder / MARK).exists():
+                raise UsageError(f"{folder} holds other files", "name a new folder, or one of an earlier demo")
+            (folder / MARK).touch(0o600)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be used: {error.strerror}", "name a folder that you may write") from None
+        return folder.resolve()
+
+    def _furnish(self) -> None:
+        """Make what does not change from start to start."""
+        self.day = SampleDay(self.folder / "day")
+        for box in ("inbox", "outbox"):
+            for part in ("tmp", "new", "cur"):
+                (self.folder / box / part).mkdir(parents=True, exist_ok=True)
+        secret = self.folder / "archive.password"
+        if not secret.exists():
+            secret.touch(0o600)
+            secret.write_text(secrets.token_hex(16) + "\n", encoding="ascii")
+        (self.folder / "state").mkdir(mode=0o700, exist_ok=True)
+
+    def _archive(self) -> SqliteArchive:
+        try:
+            from aogconsole.demo.archive import SqliteArchive
+        except ImportError as error:
+            raise ConfigError(
+                f"the demo's archive needs seerdb, which is not installed ({error})",
+                "in a clone `bash .ci/demo` installs it; else: pip install pycryptodome,"
+                " then pip install --no-deps seerdb==3.3.0",
+            ) from None
+        password = (self.folder / "archive.password").read_text(encoding="ascii").strip()
+        with _listening():
+            return SqliteArchive(self.day.archive, user=ARCHIVE_USER, password=password)
+
+    def _staging_host(self) -> DemoStagingHost:
+        from aogconsole.demo.staginghost import DemoStagingHost
+
+        return DemoStagingHost(self.folder / "staging", self.day.runs, self._speed)
+
+    def _configure(self, archive: SqliteArchive, host: DemoStagingHost) -> None:
+        fresh = self.config.with_suffix(".new")
+        fresh.write_text(
+            CONFIG.format(dsn=to_toml(archive.dsn), user=to_toml(ARCHIVE_USER), port=host.port), encoding="utf-8"
+        )
+        fresh.rename(self.config)
+
+    @contextlib.contextmanager
+    def _post(self) -> Iterator[None]:
+        """Deliver the mails of the day that were not delivered yet; late ones by and by, in a thread."""
+        inbox, ended = self.folder / "inbox", threading.Event()
+        early = [one.mail for one in self.day.mails if self._at_once or not one.late]
+        for mail in early:
+            self.day.deliver(mail, inbox)
+
+        def late() -> None:
+            for one in self.day.mails:
+                if one.mail not in early and not ended.wait(BETWEEN / self._speed):
+                    self.day.deliver(one.mail, inbox)
+
+        postman = threading.Thread(target=late, name="post", daemon=True)
+        postman.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            postman.join()
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"the demo cannot listen on 127.0.0.1: {error.strerror or error}", "it needs two free ports of the loopback"
+        ) from None
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="aogconsole-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Conflict(
+            f"a demo runs in {file.parent} already",
+            f"a second console works beside it: aogconsole --config {file.parent / 'config.toml'}",
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
