@@ -1,0 +1,113 @@
+"""The console as a process in a terminal: signals, a terminal that goes away, Ctrl+Z, and programs run in its place.
+
+Textual leaves these to the program: SIGTERM and SIGHUP would kill it with the terminal as it is, and a stop would keep
+the engine lock with a process that does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from textual.app import App, SuspendNotSupported
+
+from aogconsole.attached import AttachedEngine
+from aogconsole.errors import OutsideError
+
+ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+LONGEST_END = 20.0
+"""Seconds to end in after a signal; more than the engine has. A screen that cannot be written to takes for ever."""
+
+
+def install_signals(app: App[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """End the app in good order, with exit code 128 and the signal's number, on a signal or when its terminal is gone.
+
+    Call it when the app is mounted, so that it counts before what a driver has set. Does nothing without a terminal.
+    """
+    if app.is_headless:
+        return
+
+    def end(number: int) -> None:
+        if terminal_gone():
+            _write_nowhere()
+        watchdog = threading.Timer(LONGEST_END, os._exit, (128 + number,))
+        watchdog.daemon = True
+        watchdog.start()
+        app.exit(return_code=128 + number)
+
+    for number in ENDS:
+        loop.add_signal_handler(number, end, number)
+
+    def wait_for_the_end() -> None:
+        _wait_gone()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(end, int(signal.SIGHUP))
+
+    threading.Thread(target=wait_for_the_end, name="terminal", daemon=True).start()
+
+
+def terminal_gone() -> bool:
+    """Whether the other end of standard input, a terminal's or a web server's, is there no more."""
+    return bool(_hang_up_poll().poll(0))
+
+
+def why_not_suspend(app: App[Any]) -> str:
+    """Why this process cannot be stopped by Ctrl+Z; empty when it can: a shell started it that will bring it back."""
+    parent = os.getppid()
+    if app.is_web or os.getsid(parent) != os.getsid(0) or os.getpgid(parent) == os.getpgrp():
+        return "No shell is waiting here that could bring the console back."
+    return ""
+
+
+async def suspend(app: App[Any], engine: AttachedEngine | None) -> None:
+    """Give up the engine, stop the process as Ctrl+Z does; once it is continued, start the engine again.
+
+    Ask `why_not_suspend` first. The engine is given up so that another process can take over: nobody sees this one.
+    """
+    if engine is not None:
+        await engine.stop()
+    app.action_suspend_process()  # comes back when the process is continued
+    if engine is not None:
+        engine.start()
+
+
+def run_in_place(app: App[Any], argv: Sequence[str]) -> int:
+    """Give the terminal to a program (a pager, an editor) until it ends; its exit status. The engine goes on.
+
+    It holds the loop: nothing of the console may be painted meanwhile. Raises OutsideError when it cannot be started.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the program now
+    try:
+        with app.suspend():
+            # unlike subprocess it can give the program the usual way to take a signal that we ignore
+            pid = os.posix_spawnp(argv[0], list(argv), os.environ, setsigdef=[signal.SIGINT])
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except SuspendNotSupported:
+        raise OutsideError("there is no terminal here to run it in", "a browser has none") from None
+    except OSError as error:
+        raise OutsideError(f"{argv[0]}: {error.strerror or error}", "is it installed, and in PATH?") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _hang_up_poll() -> select.poll:
+    poll = select.poll()
+    poll.register(0, 0)  # no event but those that always count: hung up, error, closed
+    return poll
+
+
+def _wait_gone() -> None:
+    _hang_up_poll().poll()
+
+
+def _write_nowhere() -> None:
+    """What is still painted must neither fail nor wait: Textual's thread that writes would die, and its queue fill."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
