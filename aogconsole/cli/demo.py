@@ -36,6 +36,8 @@ def demo_command(session: Session, folder: Path | None, speed: float, *, headles
         raise UsageError("the demo makes a configuration of its own", "leave --config out")
     if json_ and not headless:
         raise UsageError("--json is for --headless", "add it, or leave --json out")
+    if headless and session.read_only:
+        raise UsageError("with --read-only nothing may be changed", "leave it out")
     with _undisturbed(), DemoSite(folder, speed=speed, at_once=headless) as site:
         inside = Session(site.config, read_only=session.read_only)
         if headless:
@@ -48,8 +50,6 @@ def demo_command(session: Session, folder: Path | None, speed: float, *, headles
 def _headless(session: Session, site: DemoSite, speed: float, *, json_: bool) -> int:
     from aogconsole.demo.headless import work_through
 
-    if session.read_only:
-        raise UsageError("with --read-only nothing may be changed", "leave it out")
     told = work_through(session.config, site.day, speed)
     wrong = sum(one["why"] is not None for one in told)
     if json_:
