@@ -16,7 +16,7 @@ _UNSAFE = (
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff"
 )
 _ONE_LINE = re.compile(f"[{_UNSAFE}]")
-_LINES = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+_LINES = re.compile("[" + _UNSAFE.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f") + "]")  # all but \t and \n
 
 
 def _escape(found: re.Match[str]) -> str:
