@@ -21,6 +21,8 @@ from textual.widgets.option_list import Option
 from aogconsole.text import clean, clean_lines
 
 Answer = TypeVar("Answer")
+_LAST = ("page.copy", "page.search", "page.help", "dialog.cancel")
+"""The keys that every page has come behind its own."""
 
 
 class CopyRequest(Message):
@@ -63,12 +65,8 @@ class Dialog(ModalScreen[Answer | None]):
     Dialog Button { min-width: 1; padding: 0; margin: 0 2 0 0; }
     Dialog Button { background: $boost; color: $foreground; text-style: none; }
     Dialog Button:focus { background: $primary; color: $text; text-style: bold reverse; background-tint: $primary 0%; }
-    Dialog Input {
-        height: 1; padding: 0 1; border: none; border-left: outer $border-blurred; background: $boost;
-        background-tint: $foreground 0%;
-    }
-    Dialog Input:focus { border: none; border-left: outer $border; }
-    Dialog Input.-bad, Dialog Input.-bad:focus { border-left: outer $error; }
+    Dialog Input { padding: 0 1; background: $boost; background-tint: $foreground 0%; }
+    Dialog Input.-bad { color: $error; }
     Dialog #lines { margin: 0 0 1 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "close", id="dialog.cancel")]
@@ -108,14 +106,15 @@ class Dialog(ModalScreen[Answer | None]):
 
     def keys(self, *, every: bool = False) -> list[tuple[str, str]]:
         """The keys that work now, as the operator has them, and what each does; `every`: the usual ones too."""
-        found: dict[str, tuple[str, str]] = {}
+        found: dict[str, tuple[int, str, str]] = {}
         for active in self.active_bindings.values():
             binding = active.binding
             if binding.description and (every or (binding.show and self.offers(binding.action))):
                 key = self.app.get_key_display(binding)
                 known = found.get(binding.description)
-                found[binding.description] = (f"{known[0]} {key}" if known else key, binding.description)
-        return sorted(found.values(), key=lambda pair: (pair[1] == "close") - (pair[0] == "enter"))
+                rank = -1 if key == "enter" else _LAST.index(binding.id) + 1 if binding.id in _LAST else 0
+                found[binding.description] = (rank, f"{known[1]} {key}" if known else key, binding.description)
+        return [(key, what) for _, key, what in sorted(found.values(), key=lambda one: one[0])]
 
     def tell(self, sentence: str) -> None:
         """Show why something is not possible, or take that back with nothing."""
@@ -217,7 +216,9 @@ class Ask(Dialog[str]):
     def body(self) -> ComposeResult:
         """The label and the input."""
         yield Static(clean(self._label), markup=False)
-        yield CleanInput(clean(self._initial), placeholder=clean(self._placeholder), select_on_focus=False)
+        yield CleanInput(
+            clean(self._initial), placeholder=clean(self._placeholder), select_on_focus=False, compact=True
+        )
 
     def on_input_changed(self) -> None:
         """What was wrong is being put right."""

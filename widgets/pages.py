@@ -65,7 +65,11 @@ class Page(Dialog[Answer]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Search while it is typed."""
-        self.note(self.pane.find(event.value))
+        self.search(event.value)
+
+    def search(self, words: str) -> None:
+        """Go to where the words are; none: nothing is marked any more."""
+        self.note(self.pane.find(words))
 
     def on_input_submitted(self) -> None:
         """Back to the text, with what was found marked."""
@@ -172,7 +176,7 @@ class ListPane(TextPane):
         """Move the cursor by some lines, as far as there are any."""
         self.cursor = max(0, min(len(self.lines) - 1, self.cursor + by))
         top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height)
-        self.scroll_to(y=max(min(top, self.cursor), self.cursor - height + 1), animate=False)
+        self.scroll_to(y=max(min(top, self.cursor), self.cursor - height + 1))
         self._repaint()
 
     def action_page(self, by: int) -> None:
@@ -236,7 +240,6 @@ class ListPage(Page[Picked]):
             self.action_search()
             self._search.value = self._filter
         self._keep(self._filter)
-        self.pane.focus()
         self.call_after_refresh(self._to_start)
 
     def _to_start(self) -> None:
@@ -249,14 +252,15 @@ class ListPage(Page[Picked]):
         exact = words != words.lower()
         self._shown = [row for row in self._all if words in (row[1] if exact else row[1].lower())]
         self.pane.replace(line for _, line in self._shown)
+        self.pane.find(words)
         if isinstance(self.pane, ListPane):
             self.pane.cursor = 0
         count = f"{len(self._shown)} of {len(self._all)}" if words else str(len(self._all))
         self.query_one("#box").border_title = Content(clean(f"{self.heading} · {count}"))
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
-        self._keep(event.value)
+    def search(self, words: str) -> None:
+        """Keep the rows that have the words."""
+        self._keep(words)
 
     def action_pick(self, verb: str) -> None:
         """Answer with the row of the cursor."""

@@ -9,7 +9,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.cells import cell_len, get_character_cell_size
 from rich.style import Style
@@ -113,8 +113,20 @@ class TextPane(ScrollView, can_focus=True):
         self._lines = list(lines)
         self._spans = spans or {}
         self._laid_out = (-1, False)
-        self.scroll_to(y=0, animate=False)
+        self.scroll_to(y=0)
         self._lay_out()
+
+    def scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> None:
+        """At once: a key answers with its rows, not with a way to them."""
+        super().scroll_to(x, y, **{**options, "animate": False})
+
+    def action_scroll_home(self) -> None:
+        """To the first row."""
+        self.scroll_to(y=0)
+
+    def action_scroll_end(self) -> None:
+        """To the last row."""
+        self.scroll_to(y=self.max_scroll_y)
 
     # ── search ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +153,7 @@ class TextPane(ScrollView, can_focus=True):
         row = bisect_left(self._line_of, line)
         top, height = self.scroll_offset.y, self.scrollable_content_region.height
         if not top <= row < top + height:
-            self.scroll_to(y=max(0, row - height // 3), animate=False)
+            self.scroll_to(y=max(0, row - height // 3))
         self._repaint()
         return f"{self._hit + 1} of {len(self._hits)}"
 
@@ -181,7 +193,7 @@ class TextPane(ScrollView, can_focus=True):
         self.virtual_size = Size(width if self._wrap else widest, len(self._line_of))
         self._repaint()
         if not fresh:
-            self.scroll_to(y=bisect_left(self._line_of, top), animate=False)
+            self.scroll_to(y=bisect_left(self._line_of, top))
 
     # ── paint ────────────────────────────────────────────────────────────────────────────────────────────────
 
