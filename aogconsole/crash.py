@@ -37,6 +37,7 @@ CRASHED = 70
 PASSWORD = re.compile(r"(://[^/@:\s]*:)[^\s'\"]+@")
 """In an address: `scheme://user:password@host`."""
 LIBRARIES = ("aogconsole", "textual", "rich", "asyncssh", "oracledb", "sqlite-utils")
+OURS = re.compile(r"/(aogconsole/(?!crash\.py)|widgets/|backends/)")
 ACTIONS = 20
 
 
@@ -67,7 +68,8 @@ class Crash(App[int]):
         if self._exception is None:
             self._exception = error
             self._exception_event.set()
-            self._exit_renderables[:] = [Text(self._told(error))]
+            # the terminal wraps it: a path that is broken into lines cannot be copied
+            self._exit_renderables[:] = [Text(self._told(error), no_wrap=True, overflow="ignore")]
         self._close_messages_no_wait()
 
     def panic(self, *renderables: Any) -> None:
@@ -99,14 +101,14 @@ class Crash(App[int]):
             error = error.error
         text = report(error, list(self._last_actions), f"{self.size.width}x{self.size.height}")
         head = "aogconsole has stopped" if stopped else "Something went wrong"
-        advice = "Runs on the staging host go on. Start aogconsole again, and hand the file on to whoever maintains it."
+        advice = "Runs on the staging host go on. Start it again, and hand that file to its maintainers."
         return clean_lines(f"{head}: {place(error)}\n  {keep(text)}\n" + (f"  {advice}" if stopped else ""))
 
 
 def place(error: BaseException) -> str:
     """The kind of an error and its place, in our own files where it can be. Not its message: that may hold data."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if any(f"/{name}/" in frame.filename for name in ("aogconsole", "widgets"))]
+    ours = [frame for frame in frames if OURS.search(frame.filename)]
     for frame in (ours or frames)[-1:]:
         return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
     return type(error).__name__
@@ -130,16 +132,17 @@ def report(error: BaseException, actions: Sequence[str], size: str) -> str:
 def keep(text: str) -> str:
     """Write the file (mode 0600) into the state folder, where that is not possible into one for temporary files."""
     name = f"crash-{times.now().strftime('%Y%m%dT%H%M%SZ')}-{os.getpid()}.txt"
-    try:
-        folder = state_folder()
-        if not os.access(folder, os.W_OK):
-            folder = Path(tempfile.mkdtemp(prefix="aogconsole."))
-        descriptor = os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "a", encoding="utf-8") as file:
-            file.write(text)
-    except (OSError, RuntimeError) as error:
-        return f"What happened could not be written to a file: {error}"
-    return f"What happened is written to {folder / name}"
+    trouble: Exception | None = None
+    for make in (state_folder, lambda: Path(tempfile.mkdtemp(prefix="aogconsole."))):
+        try:
+            path = make() / name
+            descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "a", encoding="utf-8") as file:
+                file.write(text)
+            return f"What happened is written to {path}"
+        except (OSError, RuntimeError) as error:
+            trouble = error
+    return f"What happened could not be written to a file: {trouble}"
 
 
 def _is_textuals(thread: threading.Thread | None) -> bool:

@@ -17,21 +17,8 @@ from aogconsole import attached
 from aogconsole.attached import AttachedEngine, State
 from aogconsole.engine.lock import EngineLock
 from aogconsole.journal.history import Actor
+from tests.terminal.conftest import CONFIG
 
-CONFIG = """
-[journal]
-path = "journal.db"
-syslog = ""
-[archive]
-dsn = "127.0.0.1:1/NONE"
-[staging]
-host = "127.0.0.1"
-port = 1
-[mail]
-inbox = "maildir:inbox"
-outgoing = "maildir:outbox"
-"""
-"""A site of which nothing answers: the engine runs, and tries."""
 CONSOLE = """
 import asyncio, sys
 from pathlib import Path
@@ -48,18 +35,6 @@ async def main():
 asyncio.run(main())
 """
 """The smallest console: it has an engine."""
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A configuration file."""
-    for name in ("inbox", "outbox"):
-        for part in ("cur", "new", "tmp"):
-            (tmp_path / name / part).mkdir(parents=True)
-    file = tmp_path / "config.toml"
-    file.write_text(CONFIG)
-    file.chmod(0o600)
-    return file
 
 
 def lock_of(config: Path) -> EngineLock:

@@ -1,0 +1,34 @@
+"""A site of which nothing answers, for what happens around the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+[journal]
+path = "journal.db"
+syslog = ""
+[archive]
+dsn = "127.0.0.1:1/NONE"
+[staging]
+host = "127.0.0.1"
+port = 1
+[mail]
+inbox = "maildir:inbox"
+outgoing = "maildir:outbox"
+"""
+"""A site of which nothing answers: the engine runs, and tries."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration file."""
+    for name in ("inbox", "outbox"):
+        for part in ("cur", "new", "tmp"):
+            (tmp_path / name / part).mkdir(parents=True)
+    file = tmp_path / "config.toml"
+    file.write_text(CONFIG)
+    file.chmod(0o600)
+    return file
