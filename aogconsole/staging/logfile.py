@@ -123,12 +123,12 @@ class LogFile:
             return None
         return index.at(offset)
 
-    def matching(self, text: str, *, inverse: bool = False) -> Matches | None:
-        """Begin to look for the lines with a text, or without it; None while there is no file."""
+    def matching(self, *wanted: tuple[str, bool]) -> Matches | None:
+        """Begin to look for the lines with a text, or with (text, True) without it; None while there is no file."""
         index = self._index
         if index is None:
             return None
-        matches = Matches(index, text, inverse=inverse)
+        matches = Matches(index, wanted)
         self._asked.append(matches)
         self._wake.set()
         return matches

@@ -1,11 +1,19 @@
-"""The lines of a log that hold a text, or do not: found from the end of the file first, and kept up as it grows."""
+"""The lines of a log that have a text, or have it not: found from the end of the file first, kept up as it grows."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from aogconsole.staging.logindex import CHUNK, LineIndex
+
+
+class _Test(NamedTuple):
+    needle: bytes
+    fold: bool
+    inverse: bool
 
 
 class Matches:
@@ -13,19 +21,23 @@ class Matches:
 
     Ranks, like the numbers of lines, stay what they are: rank 0 is the first match after where the scan began, and
     those before it are negative. An unterminated last line that matches is the last rank, for as long as it does.
-    The text is searched literally in the file's bytes. Without a capital letter in it, ASCII case does not matter.
+    Texts are searched literally in the file's bytes. Without a capital letter in one, ASCII case does not matter.
     """
 
-    def __init__(self, index: LineIndex, text: str, *, inverse: bool = False) -> None:
-        """Of the lines with `text` (not empty), or with `inverse` of those without. Found by calls of `step`."""
+    def __init__(self, index: LineIndex, wanted: Sequence[tuple[str, bool]]) -> None:
+        """`wanted`: texts, none empty, that a line must have, or with True must not have. Found by calls of `step`."""
         self.index = index
-        self._fold = text == text.lower()
-        self._needle = text.encode("utf-8", "surrogateescape")
-        self._inverse = inverse
+        self._tests = tuple(
+            _Test(text.encode("utf-8", "surrogateescape"), text == text.lower(), inverse) for text, inverse in wanted
+        )
         self._before = array("i")  # 2,147,483,647 lines are enough
         self._from = array("i")
         self._low = self._high = index.whole  # scanned between
-        self._last: tuple[int, int, bool] = (0, -1, False)  # the unterminated line: number, scanned up to, found
+        self._last: tuple[int, int, list[bool]] = (
+            -1,
+            0,
+            [],
+        )  # unterminated line: number, read up to, which texts it has
         self._seen: tuple[int, int, int | None] = (0, 0, None)  # told together, so that no reader sees half a step
         self._cancelled = False
 
@@ -39,6 +51,11 @@ class Matches:
         """Rank after the last match."""
         _, count, last = self._seen
         return count + (last is not None)
+
+    @property
+    def low(self) -> int:
+        """Every line from this number on was looked at, but for the very newest."""
+        return self._low
 
     @property
     def done(self) -> bool:
@@ -109,35 +126,42 @@ class Matches:
 
     def _found(self, line: int, stop: int) -> list[int]:
         """The matching lines from `line` up to `stop`."""
-        begin, end, needle = self.index.start(line), self.index.start(stop), self._needle
+        begin, end = self.index.start(line), self.index.start(stop)
+        found = list(range(line, stop))
         if stop == line + 1:
-            return [line] if self._within(begin, end) != self._inverse else []
-        data = self._read(begin, end)
-        if needle not in data:  # most often
-            return list(range(line, stop)) if self._inverse else []
-        return [n for n, text in enumerate(data.splitlines(), line) if (needle in text) != self._inverse]
+            return found if all(self._within(test, begin, end) != test.inverse for test in self._tests) else []
+        read = self.index.file.read(begin, end)
+        for needle, fold, inverse in self._tests:
+            data = read.lower() if fold else read
+            if needle in data:
+                texts = data.splitlines()
+                found = [n for n in found if n - line < len(texts) and (needle in texts[n - line]) != inverse]
+            elif not inverse:  # most often
+                return []
+        return found
 
-    def _within(self, start: int, stop: int) -> bool:
+    def _within(self, test: _Test, start: int, stop: int) -> bool:
         """Whether the text is in those bytes of one line, which may be very long."""
         while start < stop and not self._cancelled:
-            if self._needle in self._read(start, min(stop, start + CHUNK + len(self._needle) - 1)):
+            data = self.index.file.read(start, min(stop, start + CHUNK + len(test.needle) - 1))
+            if test.needle in (data.lower() if test.fold else data):
                 return True
             start += CHUNK
         return False
 
-    def _read(self, start: int, stop: int) -> bytes:
-        data = self.index.file.read(start, stop)
-        return data.lower() if self._fold else data
-
     def _unterminated(self) -> int | None:
         """The unterminated last line, when it matches; only what is new of it is read."""
         index = self.index
-        line, scanned = index.whole, index.scanned
-        if scanned <= index.start(line):
+        line, stop = index.whole, index.scanned
+        start = index.start(line)
+        if stop <= start:
             return None
-        known, upto, found = self._last
-        if known != line or upto < 0:
-            upto, found = index.start(line), False
-        found = found or self._within(max(upto - len(self._needle) + 1, index.start(line)), scanned)
-        self._last = (line, scanned, found)
-        return line if found != self._inverse else None
+        known, upto, has = self._last
+        if known != line:
+            upto, has = start, [False] * len(self._tests)
+        has = [
+            had or self._within(test, max(upto - len(test.needle) + 1, start), stop)
+            for had, test in zip(has, self._tests, strict=True)
+        ]
+        self._last = (line, stop, has)
+        return line if all(had != test.inverse for had, test in zip(has, self._tests, strict=True)) else None

@@ -88,9 +88,12 @@ def test_lines_however_the_bytes_come(tmp_path_factory: pytest.TempPathFactory, 
         assert index.start(line) <= offset < index.stop(line)
 
 
-@given(st.text("ab\n", max_size=40).map(str.encode), st.sampled_from(["a", "ab", "B", "bb"]), st.booleans())
+@given(
+    st.text("ab\n", max_size=40).map(str.encode),
+    st.lists(st.tuples(st.sampled_from(["a", "ab", "B", "bb"]), st.booleans()), min_size=1, max_size=2),
+)
 def test_matches_are_those_of_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, text: str, inverse: bool
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, wanted: list[tuple[str, bool]]
 ) -> None:
     """Whatever is there when the scan begins and comes after it, in small steps: exactly the matching lines, ranked."""
     path = tmp_path_factory.mktemp("log") / "1.log"
@@ -100,13 +103,13 @@ def test_matches_are_those_of_the_whole(
         patch.setattr(logindex, "CHUNK", 3)
         patch.setattr("aogconsole.staging.logscan.CHUNK", 3)
         index = LineIndex(OpenFile(path))
-        found = Matches(index, text, inverse=inverse)
+        found = Matches(index, wanted)
         found.step()
         path.write_bytes(data)
         while index.extend(len(data)) or found.step() or (not index.complete and (index.reach_back() or True)):
             pass
     assert found.done
-    want = [line for line in split(data) if (text.encode() in line) != inverse]
+    want = [line for line in split(data) if all((text.encode() in line) != inverse for text, inverse in wanted)]
     lines = [found.line(rank) for rank in range(found.first, found.end)]
     assert [index.file.read(index.start(n), index.stop(n)).rstrip(b"\n") for n in lines] == want
     for number in range(index.first, index.end):
@@ -178,7 +181,7 @@ def test_a_line_of_40_megabytes(tmp_path: Path) -> None:
         assert clean(line) == line
         assert re.search(r" \[\.\.\. [0-9,]{10} more bytes]$", line)
         assert log.line(log.first + 3) == "\xe9" * LONGEST + " [... 2,000 more bytes]"
-        found = log.matching("needle")
+        found = log.matching(("needle", False))
         assert found
         until(lambda: found.done)
         assert [found.line(rank) for rank in range(found.first, found.end)] == [log.first + 1]
@@ -202,7 +205,7 @@ def test_filter_is_live(tmp_path: Path) -> None:
     path.write_bytes(b"an Error\nfine\nerror again\n")
     with opened(path) as log, path.open("ab", buffering=0) as file:
         until(lambda: log.complete and log.end > log.first)
-        found, exact, without = (log.matching(*one) for one in (("error",), ("Error",), ("fine",)))
+        found, exact, without = (log.matching((text, False)) for text in ("error", "Error", "fine"))
         assert found
         assert exact
         assert without
@@ -216,7 +219,7 @@ def test_filter_is_live(tmp_path: Path) -> None:
         until(lambda: without.end - without.first == 2)
         assert log.line(found.line(found.end - 1)) == "an ERROR"
         assert found.end - found.first == 3
-        inverse = log.matching("error", inverse=True)
+        inverse = log.matching(("error", True))
         assert inverse
         until(lambda: inverse.done)
         assert [log.line(inverse.line(rank)) for rank in range(inverse.first, inverse.end)] == ["fine", "fine"]
