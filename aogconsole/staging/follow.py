@@ -1,7 +1,8 @@
 """Following a run: its output, byte for byte, into its file here, for as long as the run lasts.
 
 The file is the truth: its size is the offset to go on from, and the transcript is a function of its bytes. So whoever
-follows may be killed at any moment, and the next one goes on exactly there. Nothing else is stored.
+follows may be killed at any moment, and the next one goes on exactly there. Beside it lies only when its bytes arrived
+(`aogconsole.staging.logtimes`), which nothing depends on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from aogconsole.errors import Conflict, StagingError, StorageError
+from aogconsole.staging.logtimes import ArrivalWriter
 from aogconsole.staging.transcript import Milestone, Transcript
 from backends.ports import RemoteRun, StagingHost
 
@@ -239,6 +241,7 @@ class _RunFile:
         self.path = path
         self._mode = mode
         self._descriptor = -1
+        self._arrivals: ArrivalWriter | None = None
         self.size = 0
         self.unsynced = False
 
@@ -256,6 +259,7 @@ class _RunFile:
             except BlockingIOError:
                 raise Conflict(f"another process is following {self.path}", "look who holds the engine lock") from None
             self.size = os.fstat(self._descriptor).st_size
+        self._arrivals = ArrivalWriter(self.path, self.size, self._mode)
 
     def read(self, offset: int) -> bytes:
         """Some bytes from there."""
@@ -267,6 +271,8 @@ class _RunFile:
 
     def append(self, pieces: list[bytes]) -> None:
         """Write at the end; on an error what was written stays, and is right."""
+        if self._arrivals:
+            self._arrivals.note(self.size)
         with self._explained():
             for piece in pieces:
                 rest = memoryview(piece)
@@ -281,6 +287,8 @@ class _RunFile:
         self.unsynced = False
         with self._explained():
             os.fdatasync(self._descriptor)
+        if self._arrivals:
+            self._arrivals.sync()
 
     def close(self) -> None:
         """Sync what is not, and close, unless it is."""
@@ -292,6 +300,8 @@ class _RunFile:
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
+            if self._arrivals:
+                self._arrivals.close()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

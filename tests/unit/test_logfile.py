@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from aogconsole.errors import Conflict, StorageError
 from aogconsole.staging import logindex
+from aogconsole.staging.follow import _RunFile
 from aogconsole.staging.logfile import LONGEST, LogFile, export
 from aogconsole.staging.logindex import LineIndex, OpenFile
 from aogconsole.staging.logscan import Matches
@@ -281,6 +282,36 @@ def test_arrival_of_lines(tmp_path: Path) -> None:
         assert first is None
         assert second is not None
         assert abs(second - time.time()) < 60
+
+
+def test_the_follower_writes_them(tmp_path: Path) -> None:
+    """Who writes a run's file notes when, with the file's mode, and goes on after a restart."""
+    path = tmp_path / "7.log"
+    for line in (b"one\n", b"two\n"):
+        file = _RunFile(path, 0o640)
+        file.open()
+        file.append([line])
+        file.sync()
+        file.close()
+    assert stat.S_IMODE(times_path(path).stat().st_mode) == 0o640
+    assert times_path(path).stat().st_size == 32
+    with opened(path) as log:
+        one, two = log.arrived([log.first, log.first + 1])
+        assert one is not None
+        assert two is not None
+        assert time.time() - 60 < one <= two <= time.time()
+
+
+def test_a_follower_without_a_place_for_times(tmp_path: Path) -> None:
+    """What stands in the times' way does not stand in the log's."""
+    path = tmp_path / "7.log"
+    times_path(path).mkdir()
+    file = _RunFile(path, 0o600)
+    file.open()
+    file.append([b"one\n"])
+    file.sync()
+    file.close()
+    assert path.read_bytes() == b"one\n"
 
 
 def test_closes_its_file(tmp_path: Path) -> None:
