@@ -25,10 +25,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 from textual.app import App
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.worker import WorkerFailed
 
 from aogconsole import times
-from aogconsole.jobcontrol import terminal_gone
+from aogconsole.jobcontrol import TerminalDriver, terminal_gone
 from aogconsole.remembered import state_folder
 from aogconsole.text import clean_lines
 
@@ -48,6 +50,11 @@ class Crash(App[int]):
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
         self._last_actions: deque[str] = deque(maxlen=ACTIONS)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual asks for it; in a terminal it is ours."""
+        usual = super().get_driver_class()
+        return TerminalDriver if usual is LinuxDriver else usual
 
     async def run_action(self, action: Any, *words: Any, **options: Any) -> bool:
         """Run an action, and remember its name for the file."""
@@ -87,12 +94,9 @@ class Crash(App[int]):
             self.notify(self._told(error, stopped=False), severity="error", markup=False)
 
     def _in_thread(self, hook: threading.ExceptHookArgs) -> None:
-        """A thread that has died leaves a screen that is no longer true: end. Textual's die with their terminal."""
-        error = hook.exc_value
-        if not isinstance(error, Exception) or (isinstance(error, OSError) and _is_textuals(hook.thread)):
-            return
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
+        """A thread that has died leaves a screen that is no longer true: end."""
+        error, loop = hook.exc_value, self._loop
+        if isinstance(error, Exception) and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._handle_exception, error)
 
     def _told(self, error: BaseException, *, stopped: bool = True) -> str:
@@ -143,10 +147,6 @@ def keep(text: str) -> str:
         except (OSError, RuntimeError) as error:
             trouble = error
     return f"What happened could not be written to a file: {trouble}"
-
-
-def _is_textuals(thread: threading.Thread | None) -> bool:
-    return thread is not None and thread.name.startswith("textual-")
 
 
 def _version(name: str) -> str:

@@ -7,21 +7,54 @@ the engine lock with a process that does nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from textual.app import App, SuspendNotSupported
+from textual.drivers.linux_driver import LinuxDriver
 
 from aogconsole.attached import AttachedEngine
 from aogconsole.errors import OutsideError
 
 ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-LONGEST_END = 20.0
-"""Seconds to end in after a signal; more than the engine has. A screen that cannot be written to takes for ever."""
+LONGEST_END = 20
+"""Seconds to end in; more than the engine has. Then the kernel ends it: a loop that waits for a terminal, stopped with
+Ctrl+S or behind a frozen link, cannot."""
+
+
+class TerminalDriver(LinuxDriver):
+    """Textual's driver, to which a terminal that has gone away is no fault.
+
+    Its thread that writes would die of it, and the app then wait for ever in a queue that nobody empties.
+    """
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self._file: Any = Forgiving(sys.__stderr__)
+
+
+class Forgiving:
+    """A file to write to; what it does not take is lost."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.fileno = file.fileno
+
+    def write(self, text: str) -> None:
+        """Write, or not."""
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
 
 def install_signals(app: App[Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -33,21 +66,19 @@ def install_signals(app: App[Any], loop: asyncio.AbstractEventLoop) -> None:
         return
 
     def end(number: int) -> None:
+        signal.alarm(LONGEST_END)
         if terminal_gone():
             _write_nowhere()
-        watchdog = threading.Timer(LONGEST_END, os._exit, (128 + number,))
-        watchdog.daemon = True
-        watchdog.start()
-        app.exit(return_code=128 + number)
-
-    for number in ENDS:
-        loop.add_signal_handler(number, end, number)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: app.exit(return_code=128 + number))
 
     def wait_for_the_end() -> None:
-        _wait_gone()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(end, int(signal.SIGHUP))
+        _hang_up_poll().poll()
+        end(signal.SIGHUP)
 
+    for number in ENDS:
+        # not the loop's own: that would come to nothing, also the alarm, while the loop waits for the terminal
+        signal.signal(number, lambda given, _frame: end(given))
     threading.Thread(target=wait_for_the_end, name="terminal", daemon=True).start()
 
 
@@ -101,12 +132,8 @@ def _hang_up_poll() -> select.poll:
     return poll
 
 
-def _wait_gone() -> None:
-    _hang_up_poll().poll()
-
-
 def _write_nowhere() -> None:
-    """What is still painted must neither fail nor wait: Textual's thread that writes would die, and its queue fill."""
+    """What is still printed on the way out is no fault either."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)

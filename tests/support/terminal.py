@@ -164,6 +164,11 @@ class Terminal:
         """Send a signal to the program."""
         self._process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Take nothing from the program any more, as behind a link that hangs."""
+        os.write(self._wake[1], b"x")
+        self._reader.join()
+
     def hang_up(self) -> None:
         """Take the terminal away, as a broken SSH connection does."""
         self._stop_reading()

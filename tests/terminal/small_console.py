@@ -21,7 +21,7 @@ class SmallConsole(Crash):
     """Each key does one thing of the life cycle."""
 
     BINDINGS: ClassVar = [
-        ("z", "stop", ""), ("p", "page", ""), ("q", "quit", ""), ("b", "paint", ""),
+        ("z", "stop", ""), ("p", "page", ""), ("q", "quit", ""), ("b", "paint", ""), ("f", "flood", ""),
         *((key, f"crash('{key}')", "") for key in "xwtk"),
     ]  # fmt: skip
 
@@ -32,6 +32,7 @@ class SmallConsole(Crash):
 
     def on_mount(self) -> None:
         """Start it all."""
+        jobcontrol.LONGEST_END = int(os.environ.get("AOG_TEST_LONGEST_END", jobcontrol.LONGEST_END))
         jobcontrol.install_signals(self, asyncio.get_running_loop())
         config = next(iter(sys.argv[1:]), "")
         self.engine = AttachedEngine(command(Path(config)), lambda _line: None) if config else None
@@ -68,6 +69,13 @@ class SmallConsole(Crash):
     def action_paint(self) -> None:
         """Paint for ever, more than any terminal takes."""
         self.set_interval(0.001, lambda: self.query_one("#line", Static).update(os.urandom(3000).hex()))
+
+    def action_flood(self) -> None:
+        """Paint more than a terminal takes that does not read: the loop waits for it."""
+        assert self._driver
+        Path(os.environ["XDG_STATE_HOME"], "flooding").touch()
+        for _ in range(100):
+            self._driver.write("x" * 100_000)
 
     def action_crash(self, key: str) -> None:
         """Fail: here, in a worker, in a thread, in a task that nobody waits for."""

@@ -6,6 +6,8 @@ import re
 import shlex
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,14 @@ def engine_of(text: str) -> int:
     found = re.search(r"engine running (\d+)", text)
     assert found, text
     return int(found[1])
+
+
+def within(seconds: float, true: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -75,6 +85,18 @@ def test_a_terminal_that_goes_away_without_a_signal_ends_it_too(tmp_path: Path) 
         terminal.wait_exit(10)
     assert ended_well(tmp_path)
     assert (tmp_path / "status").read_text() == f"{128 + signal.SIGHUP}\n"
+
+
+def test_a_signal_ends_it_also_behind_a_link_that_hangs(config: Path) -> None:
+    """Nothing it paints is taken, so it cannot take its leave: it ends hard, and its engine in good order."""
+    with start(config.parent, config, AOG_TEST_LONGEST_END="1") as terminal:
+        terminal.wait_for("engine running")
+        terminal.freeze()
+        terminal.send("f")
+        within(10, config.with_name("flooding").exists)
+        terminal.signal(signal.SIGTERM)
+        assert terminal.wait_exit() == -signal.SIGALRM
+    within(5, lambda: lock_of(config).holder() == "")
 
 
 def test_ctrl_z_gives_up_the_engine_and_takes_it_again(config: Path) -> None:
@@ -132,7 +154,7 @@ def test_a_pager_runs_in_its_place_and_the_engine_goes_on(config: Path) -> None:
         terminal.wait_for("hello")
         assert lock_of(config).holder_pid() == child
         terminal.send("ctrl+c")
-        text = terminal.wait_for("it ended with 3")
+        text = terminal.wait_for(lambda screen: "it ended with 3" in screen and "engine running" in screen)
         assert engine_of(text) == child
         terminal.signal(signal.SIGINT)
         assert terminal.wait_exit() == 128 + signal.SIGINT
