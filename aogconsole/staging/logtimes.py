@@ -60,8 +60,9 @@ class ArrivalWriter:
 
     def sync(self) -> None:
         """Onto the disk."""
-        with contextlib.suppress(OSError):
-            os.fdatasync(self._descriptor)
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._descriptor)
 
     def close(self) -> None:
         """No more comes."""
