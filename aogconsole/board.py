@@ -39,6 +39,10 @@ class Line:
     run: int | None = None
     """The newest run."""
     claimed_by: str = ""
+    entitled: bool = False
+    """Whether the verdict is yes."""
+    complete: bool = True
+    """Whether MOUS, project, account and ticket are all known."""
     siblings: int = 1
     """Requests of the same ticket in this list."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,8 @@ def demo_command(session: Session, folder: Path | None, speed: float, *, headles
         raise UsageError("--json is for --headless", "add it, or leave --json out")
     if headless and session.read_only:
         raise UsageError("with --read-only nothing may be changed", "leave it out")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))  # so that the site is cleared away
     with _undisturbed(), DemoSite(folder, speed=speed, at_once=headless) as site:
         inside = Session(site.config, read_only=session.read_only)
         if headless:
@@ -48,9 +52,13 @@ def demo_command(session: Session, folder: Path | None, speed: float, *, headles
 
 
 def _headless(session: Session, site: DemoSite, speed: float, *, json_: bool) -> int:
+    from aogconsole.cli.engine import first_of_ours
     from aogconsole.demo.headless import work_through
 
-    told = work_through(session.config, site.day, speed)
+    try:
+        told = work_through(session.config, site.day, speed)
+    except BaseExceptionGroup as group:
+        raise first_of_ours(group) or group from None
     wrong = sum(one["why"] is not None for one in told)
     if json_:
         emit(told)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
 from aogconsole import times, views
 from aogconsole.cli.common import LIMIT, Session, as_json, emit, engine_note, say, table
 from aogconsole.errors import MailError, UsageError
+from aogconsole.ingest import take
 
 
 @click.command("ingest")
@@ -27,7 +27,8 @@ def ingest_command(session: Session, files: tuple[str, ...], received: str | Non
 
     at = _time(received) if received else times.now()
     mails = [(file, raw) for file in files for raw in mbox.split(_read(file))]
-    told = asyncio.run(_take(session, mails, at))
+    journal = session.acting()
+    told = asyncio.run(take(session.config, journal, session.actor, mails, at))
     if json_:
         emit(told)
         return
@@ -36,24 +37,6 @@ def ingest_command(session: Session, files: tuple[str, ...], received: str | Non
         say(f"{one['file']}: {one['state']}{request}" + (f": {one['why']}" if one["why"] else ""))
     if any(one["state"] == "received" for one in told):
         engine_note(session)
-
-
-async def _take(session: Session, mails: list[tuple[str, bytes]], at: datetime) -> list[dict[str, Any]]:
-    from aogconsole.mailparser import MailParser
-    from aogconsole.mailroom import file_source
-    from aogconsole.site import mail_room
-
-    journal = session.acting()
-    room = mail_room(session.config, journal, session.actor)
-    told = []
-    async with MailParser() as parser:
-        for file, raw in mails:
-            taken = room.take(file_source(), at, raw, await parser.parse(raw))
-            told.append({
-                "file": file, "mail": str(taken.mail), "request": views.text_id(taken.request), "state": taken.state,
-                "duplicate_of": views.text_id(taken.duplicate_of), "why": taken.why or None,
-            })  # fmt: skip
-    return told
 
 
 def _read(file: str) -> bytes:

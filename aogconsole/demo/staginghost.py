@@ -39,7 +39,8 @@ class DemoStagingHost:
     def __init__(self, folder: Path, runs: Path, speed: float) -> None:
         """`runs`: what a run of each MOUS does (day/runs.txt). `speed`: 1 is the pace of a demonstration."""
         self._folder = folder
-        self._children: set[int] = set()
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._serving: dict[asyncio.Task[None], int] = {}
         self.home = folder / "home"
         self.web_root = folder / "web"
         self.client_key = folder / "client_ed25519"
@@ -99,6 +100,7 @@ class DemoStagingHost:
                 kbdint_auth=False,
                 agent_forwarding=False,
                 allow_pty=False,
+                acceptor=self._connections.add,
                 process_factory=self._serve,
                 encoding=None,
             )
@@ -108,9 +110,12 @@ class DemoStagingHost:
         ready.set_result(server.get_port())
         await self._ended.wait()
         server.close()
-        for child in self._children:
+        for connection in self._connections:
+            connection.abort()
+        for child in self._serving.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # logs that are being followed
+        await asyncio.gather(*self._serving, return_exceptions=True)
         await server.wait_closed()
 
     async def _serve(self, channel: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -119,7 +124,9 @@ class DemoStagingHost:
             ["sh", str(self._aogremote)], env=self._environment(channel.command or ""), cwd=self.home,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        self._children.add(child.pid)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._serving[task] = child.pid
         try:
             with contextlib.suppress(asyncssh.Error, OSError):
                 await channel.redirect(stdout=child.stdout, stderr=child.stderr)
@@ -129,7 +136,7 @@ class DemoStagingHost:
             with contextlib.suppress(asyncssh.Error, OSError):
                 channel.exit(status)
         finally:
-            self._children.discard(child.pid)
+            del self._serving[task]
 
     def _environment(self, command: str) -> dict[str, str]:
         """What a login of the account sees: nothing of this process but the language."""

@@ -1,0 +1,390 @@
+"""The console: a view on the journal with an engine beside it.
+
+The screen never waits: the watch reads the journal in its thread, the clerk writes in another, the engine is a
+process of its own. What a key does is in `actions.py`, how it is done in `deeds.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from textual import on
+from textual.app import App
+from textual.message import Message
+from textual.widgets import Input
+
+from aogconsole import remembered, times
+from aogconsole.actions import BY_ID, FOOTER, NEXT, doing, why_not
+from aogconsole.attached import AttachedEngine, command
+from aogconsole.board import Board, Line, Query
+from aogconsole.checks import Checks
+from aogconsole.crash import Crash
+from aogconsole.deeds import Deeds
+from aogconsole.errors import AogError
+from aogconsole.herald import HERE, Herald, engine_words
+from aogconsole.jobcontrol import install_signals, suspend, why_not_suspend
+from aogconsole.journal.history import Actor
+from aogconsole.journal.store import Journal
+from aogconsole.keyboard import Keyboard
+from aogconsole.letterdesk import Letters
+from aogconsole.logs import Logs
+from aogconsole.lookups import Lookups
+from aogconsole.mainscreen import MainScreen
+from aogconsole.text import clean
+from aogconsole.watch import Watch
+from backends.clipboard import Clipboard
+from widgets.dialogs import CopyRequest
+from widgets.logpane import LogPane
+from widgets.palette import Command, Commands
+from widgets.requests import RequestList
+
+if TYPE_CHECKING:
+    from aogconsole.cli.common import Session
+
+JUMP_GUARD = 0.25
+"""Seconds after the cursor moved by itself in which `enter` is taken as meant for where it was."""
+MORE = 1000
+COMMANDS = 500
+"""Commands of this console that are remembered."""
+
+
+class Console(Crash, App[int]):
+    """The app. Its exit code is 0, or 128 and the number of the signal that ended it."""
+
+    CSS_PATH = "console.tcss"
+    COMMANDS = {Commands}  # noqa: RUF012 - as Textual declares it
+    TITLE = "AOG console"
+
+    @dataclass
+    class Arrived(Message):
+        """The watch has seen something new."""
+
+        board: Board
+
+        def can_replace(self, message: Message) -> bool:
+            """Only the newest counts."""
+            return isinstance(message, Console.Arrived)
+
+    def __init__(self, session: Session, *, welcome: str = "") -> None:
+        super().__init__()
+        self.session = session
+        self.read_only = session.read_only
+        self.board = Board()
+        self.done: deque[str] = deque(maxlen=COMMANDS)
+        """What this console did: time, command, what came of it."""
+        self._welcome = welcome
+        self._query = Query()
+        self._auto = True
+        """The cursor rests on what needs a person, until the operator moves it."""
+        self._touched = False
+        """Whether the operator has pressed any key: before, the cursor stays on top."""
+        self._jumped = 0.0
+        self._kept: dict[str, Any] = {}
+        self.who = Actor.current("console").who
+        self._watch = Watch(self.open_journal, session.config.settings, self._tell)
+        self._engine = None if session.read_only else AttachedEngine(command(session.config.file), self._engine_says)
+        self.deeds = Deeds(self)
+        self.keyboard = Keyboard(self)
+        self.letters = Letters(self)
+        self.checks = Checks(self)
+        self.lookups = Lookups(self)
+        self._copier = Clipboard(session.config.settings.console.clipboard, self.write, remembered.state_folder())
+        self._herald = Herald(self.write, bell=session.config.settings.console.bell)
+        self.logs = Logs(self)
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def main(self) -> MainScreen:
+        """The screen with the panes."""
+        screen = self.screen_stack[0]
+        assert isinstance(screen, MainScreen)  # noqa: S101
+        return screen
+
+    def get_default_screen(self) -> MainScreen:
+        """The panes are the lowest screen."""
+        return MainScreen(self.session.config.settings.staging.slots)
+
+    def on_mount(self) -> None:
+        """Look at the journal only after the first paint."""
+        install_signals(self, asyncio.get_running_loop())
+        self.set_keymap(dict(entry.split("=", 1) for entry in self.session.config.settings.console.keys))
+        self._kept = remembered.load(self.session.config.journal_path)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._restore()
+        self.say(self._welcome)
+        self._watch.start()
+        if self._engine is not None:
+            self._engine.start()
+        self.set_interval(1.0, self._tick)
+        self._tick()
+        self.main.go(self.main.requests)
+        gc.collect()
+        gc.freeze()  # start-up's objects need no collecting: its longest pause was 66 ms
+
+    async def on_unmount(self) -> None:
+        """Keep what is to be found again, and end what was begun."""
+        self._herald.leave()
+        self._remember()
+        self._watch.close()
+        self.deeds.close()
+        self.logs.close()
+        if self._engine is not None:
+            await self._engine.stop()
+
+    def _tell(self, board: Board) -> None:
+        self.post_message(self.Arrived(board))
+
+    def _engine_says(self, line: str) -> None:
+        """In the engine's thread; the list of what was done may be added to from any."""
+        self.record("engine", line)
+
+    def open_journal(self) -> Journal:
+        """The journal, to look at only."""
+        return Journal.open(self.session.config.journal_path, read_only=True)
+
+    def _restore(self) -> None:
+        kept = self._kept
+        if isinstance(kept.get("theme"), str) and kept["theme"] in self.available_themes:
+            self.theme = kept["theme"]
+        text = kept.get("filter") if isinstance(kept.get("filter"), str) else ""
+        selected = kept.get("selected") if isinstance(kept.get("selected"), int) else None
+        self._ask(replace(self._query, text=clean(text or ""), selected=selected))
+        for pane, toggles in zip(self.main.logs, kept.get("logs") or [], strict=False):
+            pane.toggles = toggles
+
+    def _remember(self) -> None:
+        remembered.save(self.session.config.journal_path, {
+            "theme": self.theme, "filter": self._query.text, "selected": self._query.selected,
+            "logs": [pane.toggles for pane in self.main.logs],
+        })  # fmt: skip
+
+    # ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def selected(self) -> Line | None:
+        """The request under the cursor."""
+        return self.main.requests.selected
+
+    def _ask(self, query: Query) -> None:
+        self._query = query
+        self._watch.ask(query)
+
+    def look(self, *, follow: bool = False) -> None:
+        """Look at the journal now; `follow`: the cursor may go to what needs a person next."""
+        self._auto = self._auto or follow
+        self._watch.look()
+
+    @on(Arrived)
+    def _arrived(self, event: Arrived) -> None:
+        board, main = event.board, self.main
+        fresh = not self.board.lines
+        self.board = board
+        empty = f"Nothing is found with '{board.query.text}'." if board.query.text else "No open requests."
+        main.requests.show(board.lines, board.left_out, empty)
+        if fresh and self._query.selected is not None:
+            main.requests.select(self._query.selected)
+        if self._auto:
+            self.to_needy()
+        self._show_detail()
+        for pane, slot in zip(main.logs, board.slots, strict=False):
+            self.logs.show(pane, slot)
+        self._herald.tell(board)
+        self._tick()
+        if board.trouble:
+            self.say(board.trouble, error=True)
+
+    def to_needy(self, *, further: bool = False) -> None:
+        """The first that needs a person, when the selected one does not; `further`: the one after it."""
+        selected, lines = self.selected, self.main.requests.lines
+        needy = [line.id for line in lines if line.needs]
+        if selected is None or not needy or (selected.needs and not further and self._touched):
+            return
+        at = needy.index(selected.id) + 1 if selected.needs and further else 0
+        target = needy[at % len(needy)]
+        if target != selected.id:
+            self._jumped = 0.0 if further else time.monotonic()
+            self.main.requests.select(target)
+
+    def _show_detail(self) -> None:
+        selected, detail = self.selected, self.board.detail
+        self._footer()
+        if selected is None:
+            self.main.entitlement.show(None, self._hint())
+        elif detail is not None and detail.line.id == selected.id:
+            self.main.entitlement.show(detail, "")
+            self.main.entitlement.next(self._next_words(selected))
+
+    def _hint(self) -> str:
+        if self.board.query.text:
+            return "escape takes the filter away."
+        return "Requests come by mail. i takes one in that is pasted, A asks the archive, ? tells all keys."
+
+    def _next_words(self, line: Line) -> str:
+        key = self.keyboard.of(BY_ID["request.next"])
+        if line.next_action == "decide":
+            return f"{key}: decide"
+        action = BY_ID.get(NEXT.get(line.next_action, ""))
+        return f"{key}: {line.next_action}" if action else doing(line)
+
+    def _footer(self) -> None:
+        line, keys = self.selected, []
+        for ident in FOOTER:
+            action = BY_ID[ident]
+            label = action.label
+            if ident == "request.next" and line is not None and line.next_action not in ("", "wait"):
+                label = line.next_action
+            keys.append((self.keyboard.of(action), label, not why_not(action, line, read_only=self.read_only)))
+        self.main.keys(keys)
+
+    def _tick(self) -> None:
+        now = times.now()
+        main = self.main
+        main.show(self.board, engine_words(self.board, self._engine), now, read_only=self.read_only)
+        main.requests.tick(now)
+        for pane in main.logs:
+            pane.tick(now)
+
+    @property
+    def engine_here(self) -> bool:
+        """Whether the engine that takes steps is this console's."""
+        return engine_words(self.board, self._engine) == HERE
+
+    @property
+    def just_jumped(self) -> bool:
+        """Whether the cursor moved by itself a moment ago."""
+        return time.monotonic() - self._jumped < JUMP_GUARD
+
+    def write(self, sequence: str) -> None:
+        """To the terminal, as it is."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(sequence)
+            self._driver.flush()
+
+    # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """One sentence below the panes; it stays until the next."""
+        self.main.said.say(clean(text), error=error)
+
+    def record(self, command: str, result: str) -> None:
+        """Remember what this console did, for the command log."""
+        self.done.append(clean(f"{times.now_text()}  {command}  {result}"))
+
+    async def copy(self, text: str, what: str) -> None:
+        """Copy a text to the operator's clipboard, and say where it went."""
+        try:
+            copied = await self._copier.copy(text)
+        except AogError as error:
+            self.say(f"{error}. {error.hint}", error=True)
+        else:
+            self.say(f"{what}: {copied.lines} lines copied to {copied.where}.")
+
+    @on(CopyRequest)
+    async def _copy(self, event: CopyRequest) -> None:
+        await self.copy(event.text, event.what)
+
+    @on(LogPane.Copied)
+    async def _copy_log(self, event: LogPane.Copied) -> None:
+        left_out = f", {event.left_out} left out" if event.left_out else ""
+        await self.copy(event.text, f"Log{left_out}")
+
+    @on(LogPane.Export)
+    def _export(self, event: LogPane.Export) -> None:
+        self.run_worker(self.logs.export(event.run, event.path), name="export", exclusive=True, group="export")
+
+    @on(LogPane.Pager)
+    def _pager(self, event: LogPane.Pager) -> None:
+        self.run_worker(self.logs.pager(event.run, event.path), name="pager", exclusive=True, group="pager")
+
+    @on(LogPane.Zoom)
+    def _zoom(self) -> None:
+        self.main.zoom()
+
+    # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def action_do(self, ident: str) -> None:
+        """What a key does."""
+        self._touched = True
+        self.keyboard.do(ident)
+
+    def commands_for_palette(self) -> Iterable[Command]:
+        """What the command palette lists."""
+        return self.keyboard.commands()
+
+    def action_pane_help(self) -> None:
+        """The keys of the focused part."""
+        self.keyboard.help()
+
+    async def suspend_process(self) -> None:
+        """Ctrl+Z: the engine is given up, so that another can take over, and started again afterwards."""
+        reason = why_not_suspend(self)
+        if reason:
+            self.say(reason, error=True)
+        else:
+            await suspend(self, self._engine)
+
+    def action_escape(self) -> None:
+        """Back out, a step at a time: the filter's input, zoom, the filter, the pane."""
+        main = self.main
+        if isinstance(self.focused, Input):
+            main.go(main.requests)
+            main.query_one("#filter").remove_class("open")
+        elif main.zoomed:
+            main.zoom(on=False)
+        elif self._query.text:
+            self.filter("")
+        else:
+            main.go(main.requests)
+
+    def open_filter(self) -> None:
+        """Ask for a text to filter by."""
+        field = self.main.query_one("#filter", Input)
+        field.value = self._query.text
+        field.add_class("open").focus()
+
+    def filter(self, text: str) -> None:
+        """Show the requests with a text; with none, all open ones."""
+        self._auto = not text
+        self._ask(Query(text=text, selected=self._query.selected))
+
+    @on(Input.Changed, "#filter")
+    def _filtering(self, event: Input.Changed) -> None:
+        self.filter(clean(event.value.strip()))
+
+    @on(Input.Submitted, "#filter")
+    def _filtered(self) -> None:
+        self.main.query_one("#filter").remove_class("open")
+        self.main.go(self.main.requests)
+
+    @on(RequestList.Selected)
+    def _select(self, event: RequestList.Selected) -> None:
+        if event.by_hand:
+            self._touched, self._auto = True, False
+        self._ask(replace(self._query, selected=event.request))
+        self._show_detail()
+
+    @on(RequestList.End)
+    def _more(self) -> None:
+        self._ask(replace(self._query, limit=self._query.limit + MORE))
+
+    @on(MainScreen.Turned)
+    def _turned(self) -> None:
+        self.main.turned(self.board)
+
+
+def run(session: Session, *, welcome: str = "", mouse: bool = True) -> int:
+    """Run the console until the operator leaves it; returns the exit code. Raises AogError before it starts."""
+    if not session.read_only:
+        session.acting().close()  # makes the journal, or says why it cannot
+    app = Console(session, welcome=welcome)
+    code = app.run(mouse=mouse)
+    return code if isinstance(code, int) else app.return_code or 0

@@ -1,0 +1,22 @@
+"""`aogconsole` without a verb: the console."""
+
+from __future__ import annotations
+
+import sys
+
+from aogconsole.cli.common import Session
+from aogconsole.errors import ConfigError, UsageError
+
+
+def console(session: Session, *, mouse: bool = True, welcome: str = "") -> int:
+    """Run the console on the terminal. Raises AogError for what can be known to be wrong before it starts."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the console needs a terminal", "`aogconsole --help` lists the verbs for scripts")
+    if session.config.file is None and not session.read_only:
+        raise ConfigError(
+            "there is no configuration yet",
+            "make one with `aogconsole config init`, or look around in `aogconsole demo`",
+        )
+    from aogconsole.app import run
+
+    return run(session, mouse=mouse, welcome=welcome)

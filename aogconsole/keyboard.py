@@ -1,0 +1,131 @@
+"""Which key does what now: the actions' keys as the operator has them, why one is not possible, and the help."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.widget import Widget
+
+from aogconsole.actions import ACTIONS, BY_ID, Action, shown, why_not
+from aogconsole.board import Line
+from widgets.dialogs import Confirm
+from widgets.palette import Command
+
+if TYPE_CHECKING:
+    from aogconsole.app import Console
+
+PARTS = {
+    "RequestList": ("Requests", "What needs a person is on top, marked with !; enter does what is next."),
+    "Entitlement": ("Entitlement", "The verdict on the selected request, and what it rests on."),
+    "LogPane": ("Log", "The terminal output of the run in a slot, or of the last one that was in it."),
+    "Reingestion": ("Re-ingestion", "The queue of observations to be ingested anew."),
+}
+"""The focused part in the help: its name, and what it is."""
+
+
+class Keyboard:
+    """The keys of the main screen."""
+
+    def __init__(self, app: Console) -> None:
+        self._app = app
+        self._plain: dict[str, Callable[[], object]] = {
+            "show.filter": app.open_filter,
+            "show.needy": lambda: app.to_needy(further=True),
+            "show.requests": lambda: app.main.go(app.main.requests),
+            "show.next_pane": lambda: app.main.action_step(1),
+            "show.zoom": lambda: app.main.zoom(on=None),
+            "console.help": self.help,
+            "console.palette": app.action_command_palette,
+            "console.theme": app.action_change_theme,
+            "console.suspend": self._alone(app.suspend_process),
+            "console.quit": self._alone(self._quit),
+            "console.pause": self._alone(app.deeds.pause),
+        }
+
+    def _alone(self, deed: Callable[[], Awaitable[None]]) -> Callable[[], object]:
+        """Beside the loop, and not twice at a time."""
+        return lambda: self._app.run_worker(deed(), exclusive=True, group=deed.__name__)
+
+    def of(self, action: Action) -> str:
+        """The key of an action as the operator has it."""
+        return shown(self._app._keymap.get(action.id, action.key))
+
+    def why_not(self, action: Action) -> str:
+        """Why an action is not possible now; empty when it is."""
+        pane = self._app.main.log_pane
+        if action.group == "request" and pane is not None:
+            return f"{self.of(action)} ({action.label}) is for requests: 1 goes there."
+        if action.id == "run.stop" and pane is not None:
+            return why_not(BY_ID["console.pause"], None, read_only=self._app.read_only)
+        return why_not(action, self._app.selected, read_only=self._app.read_only)
+
+    def do(self, ident: str) -> None:
+        """Do what a key says; when it is not possible now, it is said why."""
+        app, action = self._app, BY_ID[ident]
+        if ident == "request.next" and app.just_jumped:
+            return
+        not_possible = self.why_not(action)
+        if not_possible:
+            app.say(not_possible, error=True)
+        elif ident in self._plain:
+            self._plain[ident]()
+        elif ident == "run.stop":
+            self._stop(app.selected)
+        elif action.group == "request" and app.selected is not None:
+            self._request(action, app.selected)
+        else:
+            app.lookups.do(action, app.selected)
+
+    def _request(self, action: Action, line: Line) -> None:
+        app = self._app
+        if action.acts:
+            app.deeds.do(action, line)
+        elif action.verb == "letter":
+            app.run_worker(app.letters.open(line.letter or 0), name="letter", exclusive=True, group="letter")
+        else:
+            app.lookups.do(action, line)
+
+    def _stop(self, line: Line | None) -> None:
+        app, pane = self._app, self._app.main.log_pane
+        if pane is not None:
+            slot = app.board.slots[app.main.logs.index(pane)]
+            if slot.run is None or not slot.active:
+                app.say(f"No run is in slot {slot.name}.", error=True)
+            else:
+                app.deeds.stop(slot.run, [f"Slot {slot.name}: ticket {slot.ticket}, {slot.mous}, {slot.phase}"])
+        elif line is not None and line.run is not None:
+            app.deeds.stop(line.run, app.deeds.about(line))
+
+    def help(self) -> None:
+        """The keys of the focused part first."""
+        pane = self._app.focused
+        name, what = PARTS.get(type(pane).__name__, PARTS["RequestList"])
+        self._app.lookups.help(name, what, self._keys(pane) if pane is not None else [])
+
+    def _keys(self, pane: Widget) -> list[tuple[str, str]]:
+        found: dict[str, list[str]] = {}
+        for _, binding in pane._bindings:
+            found.setdefault(binding.description, []).append(self._app.get_key_display(binding))
+        return [(" ".join(keys), what) for what, keys in found.items()]
+
+    def commands(self) -> Iterator[Command]:
+        """Every action for the palette, as it is at the moment."""
+        for action in ACTIONS:
+            if action.id != "console.palette":
+                title = f"{action.group}: {action.label}"
+                run = partial(self.do, action.id)
+                yield Command(title, action.meaning, self.of(action), run, self.why_not(action))
+
+    async def _quit(self) -> None:
+        app = self._app
+        active = sum(slot.active for slot in app.board.slots)
+        if active and app.engine_here:
+            lines = [
+                f"{active} run(s) go on on the staging host. The next engine takes them up again.",
+                "Until another console or `aogconsole serve` runs, no mail is read and no letter is sent.",
+            ]
+            if not await app.push_screen_wait(Confirm("Leave the console?", lines, "leave")):
+                return
+        app.exit(0)

@@ -1,0 +1,142 @@
+"""The runs' output at the screen: which file a pane shows, a log on the whole screen, copying, export, the pager."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+from aogconsole import boards, times
+from aogconsole.board import Slot
+from aogconsole.errors import AogError
+from aogconsole.jobcontrol import run_in_place
+from aogconsole.staging.logfile import LogFile, export, write_clean
+from widgets.dialogs import Ask
+from widgets.logpane import LogPane
+
+if TYPE_CHECKING:
+    from aogconsole.app import Console
+
+
+class LogScreen(ModalScreen[None]):
+    """One run's output on the whole screen."""
+
+    DEFAULT_CSS = """
+    LogScreen { background: $background; }
+    LogScreen LogPane { width: 1fr; height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "dismiss", "close"),
+        Binding("escape", "dismiss", "close"),
+        Binding("question_mark", "app.pane_help", "help"),
+    ]
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self._slot = slot
+
+    def compose(self) -> ComposeResult:
+        """The pane."""
+        yield LogPane(self._slot, id="log")
+
+    @property
+    def pane(self) -> LogPane:
+        """The pane."""
+        return self.query_one(LogPane)
+
+    def on_mount(self) -> None:
+        """Nothing else to type into."""
+        self.pane.focus()
+
+    @on(LogPane.Zoom)
+    def _zoom(self) -> None:
+        self.dismiss()
+
+
+class Logs:
+    """Gives the panes their files, and does what they ask for."""
+
+    def __init__(self, app: Console) -> None:
+        self._app = app
+        self._open: dict[LogPane, tuple[Path, LogFile]] = {}
+
+    def show(self, pane: LogPane, slot: Slot) -> None:
+        """Show a slot in a pane; its file is opened when it is another."""
+        known = self._open.get(pane)
+        if slot.log is not None and (known is None or known[0] != slot.log):
+            self._forget(pane)
+            file = LogFile(slot.log)
+            self._open[pane] = slot.log, file
+            pane.text = file
+        pane.slot = slot
+
+    def _forget(self, pane: LogPane) -> None:
+        known = self._open.pop(pane, None)
+        if known is not None:
+            known[1].close()
+
+    def close(self) -> None:
+        """Close every file."""
+        for pane in list(self._open):
+            self._forget(pane)
+
+    async def open(self, run: int) -> None:
+        """A run's log on the whole screen, until it is closed. Raises UsageError."""
+        slot = await self._app.lookups.read(lambda journal: boards.slot_of(journal, "", journal.fetch("run", run)))
+        screen = LogScreen(slot)
+        closed = self._app.push_screen(screen, wait_for_dismiss=True)
+        try:
+            pane = screen.pane
+            self.show(pane, slot)
+            pane.tick(times.now())
+            await closed
+        finally:
+            self._forget(pane)
+
+    # ── what panes ask for ───────────────────────────────────────────────────────────────────────────────────
+
+    async def export(self, run: int, path: Path) -> None:
+        """Write the whole log into a file that the operator names."""
+        app = self._app
+        question = Ask(f"Export the log of run {run}", ["The whole of it, cleaned."], "File", initial=f"run{run}.log")
+        name = await app.push_screen_wait(question)
+        if not name:
+            return
+        app.say("The log is being written ...")
+        target = Path(name).expanduser().absolute()
+        try:
+            lines = await asyncio.to_thread(export, path, target)
+        except AogError as error:
+            app.say(f"{error}. {error.hint}", error=True)
+        else:
+            app.record(f"log {run} > {target}", f"{lines} lines")
+            app.say(f"{lines} lines are written to {target}.")
+
+    async def pager(self, run: int, path: Path) -> None:
+        """The whole log, clean, in $PAGER."""
+        app = self._app
+        argv = shlex.split(os.environ.get("PAGER") or "less")
+        with tempfile.NamedTemporaryFile("wb", prefix=f"aogconsole.run{run}.", suffix=".log") as file:  # mode 0600
+            app.say("The log is being made ready for the pager ...")
+            try:
+                lines = await asyncio.to_thread(_write, path, Path(file.name))
+                run_in_place(app, [*argv, file.name])
+            except OSError as error:
+                app.say(f"The log cannot be shown: {error.strerror or error}", error=True)
+            except AogError as error:
+                app.say(f"{error}. {error.hint}", error=True)
+            else:
+                app.say(f"{lines} lines were in the pager.")
+
+
+def _write(path: Path, target: Path) -> int:
+    with target.open("wb") as file:
+        return write_clean(path, file)

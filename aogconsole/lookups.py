@@ -1,0 +1,207 @@
+"""What the console looks up on request: lists, texts and help, each on a page of its own above the panes.
+
+A lookup opens the journal to read, in a thread: the screen does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aogconsole import boards, handover, times, views
+from aogconsole.actions import ACTIONS, Action
+from aogconsole.board import Line
+from aogconsole.errors import AogError
+from aogconsole.journal.store import Journal
+from widgets.helps import HelpScreen
+from widgets.pages import ListPage, PageScreen, Picked, Row
+
+if TYPE_CHECKING:
+    from aogconsole.app import Console
+
+T = TypeVar("T")
+SHIFT = timedelta(hours=12)
+GROUPS = {"request": "The selected request", "run": "Runs", "show": "Looking", "console": "The console"}
+
+
+class Lookups:
+    """Pages of the console."""
+
+    def __init__(self, app: Console) -> None:
+        self._app = app
+
+    async def read(self, look: Callable[[Journal], T]) -> T:
+        """Look something up in the journal. Raises AogError."""
+
+        def looked() -> T:
+            with contextlib.closing(self._app.open_journal()) as journal:
+                return look(journal)
+
+        return await asyncio.to_thread(looked)
+
+    def do(self, action: Action, line: Line | None) -> None:
+        """Show what a key asks for."""
+        self._app.run_worker(self._do(action, line), name=action.id, group="lookups", exclusive=True)
+
+    async def _do(self, action: Action, line: Line | None) -> None:
+        try:
+            await self._show(action, line)
+        except AogError as error:
+            self._app.say(f"{error}. {error.hint}", error=True)
+
+    async def _show(self, action: Action, line: Line | None) -> None:
+        match action.verb:
+            case "history" if line is not None:
+                rows = await self.read(lambda journal: views.history(journal, line.id))
+                await self.page(f"History of request {line.id}", _deeds(rows))
+            case "mail" if line is not None:
+                await self._mail_of(line)
+            case "log" if line is not None and line.run is not None:
+                await self._app.logs.open(line.run)
+            case "letters":
+                await self._letters()
+            case "runs":
+                await self._runs()
+            case "staged":
+                await self._staged()
+            case "mails":
+                await self._mails()
+            case "handover":
+                await self._handover()
+            case "commands":
+                await self._commands()
+            case "check":
+                await self._app.checks.ask()
+            case "paste":
+                await self._app.checks.paste()
+
+    async def page(self, title: str, lines: Sequence[str]) -> None:
+        """A text, until it is closed."""
+        await self._app.push_screen_wait(PageScreen(title, "\n".join(lines) or "Nothing."))
+
+    async def pick(
+        self, title: str, heads: Sequence[str], read: Callable[[Journal], list[Row]],
+        opened: Callable[[Picked], Any], verbs: dict[str, tuple[str, str]] | None = None,
+    ) -> None:  # fmt: skip
+        """A list to pick from, again and again, until it is closed."""
+        start = words = ""
+        while True:
+            rows = await self.read(read)
+            picked = await self._app.push_screen_wait(ListPage(title, heads, rows, verbs, start=start, filter=words))
+            if picked is None:
+                return
+            start, words = picked.row, picked.filter
+            if await opened(picked):
+                return
+
+    # ── lists ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _letters(self) -> None:
+        def rows(journal: Journal) -> list[Row]:
+            found = reversed(views.letters(journal))
+            return [
+                Row(one["id"], (
+                    one["id"], one["request"], one["kind"], one["state"], one["sent_at"] or "", ", ".join(one["to"]),
+                    one["why"] or "",
+                ))
+                for one in found
+            ]  # fmt: skip
+
+        async def opened(picked: Picked) -> None:
+            await self._app.letters.open(int(picked.row))
+
+        await self.pick("Letters", ("id", "request", "kind", "state", "sent", "to", "why"), rows, opened)
+
+    async def _runs(self) -> None:
+        def rows(journal: Journal) -> list[Row]:
+            return [
+                Row(one["id"], (
+                    one["id"], one["request"], one["slot"] or "", one["state"], one["started_at"] or "",
+                    one["ended_at"] or "", str(one["log_lines"]), one["why"] or "",
+                ))
+                for one in reversed(views.runs(journal))
+            ]  # fmt: skip
+
+        async def opened(picked: Picked) -> bool:
+            await self._app.logs.open(int(picked.row))
+            return False
+
+        heads = ("run", "request", "slot", "state", "started", "ended", "lines", "why")
+        await self.pick("Runs", heads, rows, opened)
+
+    async def _staged(self) -> None:
+        zone = self._app.session.config.settings.policy.timezone
+
+        def rows(journal: Journal) -> list[Row]:
+            return [
+                Row(f"{one['run']} {'off' if one['kept'] else ''}", (
+                    one["run"], one["request"], one["deleted_on"], str(one["days_left"]), "kept" if one["kept"] else "",
+                    one["url"],
+                ))
+                for one in views.staged(journal, zone)
+            ]  # fmt: skip
+
+        async def opened(picked: Picked) -> None:
+            run, _, off = picked.row.partition(" ")
+            if self._app.read_only:
+                self._app.say("This console is read-only: nothing can be changed.", error=True)
+            else:
+                await self._app.deeds.keep(int(run), off=bool(off))
+
+        heads = ("run", "request", "deleted on", "days left", "", "link")
+        await self.pick("Staged data: enter keeps them, or no longer", heads, rows, opened)
+
+    async def _mails(self) -> None:
+        def rows(journal: Journal) -> list[Row]:
+            return [
+                Row(one["id"], (
+                    one["id"], one["received_at"], one["from"], one["result"], one["request"] or "", one["subject"],
+                    one["why"] or "",
+                ))
+                for one in reversed(views.mails(journal))
+            ]  # fmt: skip
+
+        async def opened(picked: Picked) -> None:
+            await self._mail(int(picked.row))
+
+        await self.pick("Mails", ("id", "received", "from", "became", "request", "subject", "why"), rows, opened)
+
+    # ── texts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _mail_of(self, line: Line) -> None:
+        mail = await self.read(lambda journal: journal.fetch("request", line.id)["mail"])
+        await self._mail(mail)
+
+    async def _mail(self, mail: int) -> None:
+        await self.page(f"Mail {mail}", await self.read(lambda journal: boards.mail_lines(journal, mail)))
+
+    async def _handover(self) -> None:
+        settings = self._app.session.config.settings
+        since = times.text(times.now() - SHIFT)
+        told = await self.read(
+            lambda journal: handover.summary(journal, since, settings.policy.timezone, settings.staging.warn_days)
+        )
+        await self.page("Handover of the last 12 hours", list(handover.lines(told)))
+
+    async def _commands(self) -> None:
+        rows = await self.read(lambda journal: views.history(journal, limit=200))
+        mine = list(self._app.done) or ["Nothing yet."]
+        await self.page("Commands", ["This console:", "", *mine, "", "Everybody:", "", *_deeds(rows)])
+
+    # ── help ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def help(self, about: str, what: str, keys: Sequence[tuple[str, str]]) -> None:
+        """The keys of the focused part, then all others."""
+        groups = [(about, keys)] if keys else []
+        for group, head in GROUPS.items():
+            groups.append((head, [
+                (self._app.keyboard.of(action), action.meaning) for action in ACTIONS if action.group == group
+            ]))  # fmt: skip
+        self._app.push_screen(HelpScreen(about, what, groups))
+
+
+def _deeds(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{row['at']}  {row['who']:24} {boards.in_words(row)}" for row in reversed(rows)]

@@ -1,0 +1,187 @@
+"""The main screen: where the panes are, and which of them are seen.
+
+Wide terminals show everything. Narrow ones show one pane at a time, the one with the focus, and a line of tabs; so
+does zoom. Keys are bound from the table of actions; what they do is the app's business.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.events import DescendantFocus, Resize
+from textual.message import Message
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input
+
+from aogconsole.actions import ACTIONS
+from aogconsole.board import Board
+from widgets.entitlement import Entitlement
+from widgets.logpane import LogPane
+from widgets.requests import RequestList
+from widgets.status import Keys, Reingestion, Said, Tabs, Title, slot_name
+
+WIDE = (120, 30)
+"""Columns and rows from which on everything is seen at once."""
+TINY = (40, 12)
+"""Below: no tabs, no entitlement panel."""
+
+
+class MainScreen(Screen[None]):
+    """The panes, in the order of `tab`: requests, entitlement, slots, re-ingestion."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(action.key, f"app.do('{action.id}')", action.label, id=action.id, show=False) for action in ACTIONS),
+        *(Binding(str(number), f"pane({number - 1})", f"pane {number}", show=False) for number in range(2, 10)),
+        Binding("shift+tab", "step(-1)", "previous pane", show=False),
+        Binding("escape", "app.escape", "back", show=False),
+    ]
+
+    class Turned(Message):
+        """Another pane has the focus."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(id="main")
+        self._slots = slots
+        self._zoomed = False
+
+    def compose(self) -> ComposeResult:
+        """Title, panes, and the lines below."""
+        yield Title(id="title")
+        yield Tabs(id="tabs")
+        with Container(id="panes"):
+            with Container(id="top"):
+                yield RequestList(id="requests")
+                yield Entitlement(id="entitlement")
+            with Container(id="slots"):
+                for number in range(self._slots):
+                    yield LogPane(id=f"slot{number}")
+            yield Reingestion(id="reingestion")
+        yield Input(id="filter", placeholder="part of a UID, project, account, ticket, sender or subject", compact=True)
+        yield Said(id="said")
+        yield Keys(id="keys")
+
+    # ── its parts ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def requests(self) -> RequestList:
+        """The queue."""
+        return self.query_one(RequestList)
+
+    @property
+    def entitlement(self) -> Entitlement:
+        """The panel of the selected request."""
+        return self.query_one(Entitlement)
+
+    @property
+    def logs(self) -> list[LogPane]:
+        """The slots' panes."""
+        return list(self.query("#slots > LogPane").results(LogPane))
+
+    @property
+    def log_pane(self) -> LogPane | None:
+        """The log pane with the focus."""
+        return self.focused if isinstance(self.focused, LogPane) else None
+
+    @property
+    def said(self) -> Said:
+        """The line with what was done last."""
+        return self.query_one(Said)
+
+    # ── which pane ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def panes(self) -> list[Widget]:
+        """Everything that can have the focus."""
+        return [self.requests, self.entitlement, *self.logs, self.query_one(Reingestion)]
+
+    @property
+    def tabbed(self) -> list[Widget]:
+        """Those with a number; the panel goes with the queue."""
+        return [self.requests, *self.logs, self.query_one(Reingestion)]
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether a pane has the whole screen."""
+        return self._zoomed
+
+    def action_pane(self, number: int) -> None:
+        """Go to a pane by its number, from 0."""
+        if number < len(self.tabbed):
+            self.go(self.tabbed[number])
+
+    def action_step(self, by: int) -> None:
+        """Go to the next pane, or back."""
+        panes = self.panes
+        at = panes.index(self.focused) if self.focused in panes else 0
+        self.go(panes[(at + by) % len(panes)])
+
+    def go(self, pane: Widget) -> None:
+        """Give a pane the focus; one that is out of sight comes into it."""
+        self._arrange(pane)
+        pane.focus()
+
+    def zoom(self, *, on: bool | None = None) -> None:
+        """Give the focused pane the whole screen, or take it back."""
+        self._zoomed = not self._zoomed if on is None else on
+        self._arrange()
+
+    def on_resize(self, event: Resize) -> None:
+        """Choose what can be seen."""
+        self._arrange(size=(event.size.width, event.size.height))
+
+    @on(DescendantFocus)
+    def _focused(self) -> None:
+        self._arrange()
+        self.post_message(self.Turned())
+
+    def _arrange(self, pane: Widget | None = None, size: tuple[int, int] | None = None) -> None:
+        width, height = size or self.app.size
+        narrow = width < WIDE[0] or height < WIDE[1]
+        current = pane or self.focused or self.requests
+        if current not in self.panes:
+            current = self.requests
+        with self.app.batch_update():
+            self.set_class(narrow, "narrow")
+            self.set_class(width < TINY[0] or height < TINY[1], "tiny")
+            single = narrow or self._zoomed
+            top = current in (self.requests, self.entitlement)
+            self.set_class(single, "single")
+            self.query_one("#top").set_class(not top, "out")
+            self.query_one("#slots").set_class(current not in self.logs, "out")
+            for log in self.logs:
+                log.set_class(log is not current, "out")
+            self.query_one(Reingestion).set_class(not isinstance(current, Reingestion), "out")
+            self.entitlement.set_class(self._zoomed and current is self.requests, "out")
+            self.requests.set_class(self._zoomed and current is self.entitlement, "out")
+
+    # ── what is on it ────────────────────────────────────────────────────────────────────────────────────────
+
+    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool) -> None:
+        """The lines around the panes, and the panes' titles."""
+        self.query_one(Title).show(board, engine, now, read_only=read_only)
+        needs = f", {board.needs} need you" if board.needs else ""
+        found = f" · '{board.query.text}': {len(board.lines)} found" if board.query.text else ""
+        self.requests.border_title = f"Requests · {board.open} open{needs}{found}"
+        self.turned(board)
+
+    def turned(self, board: Board) -> None:
+        """The tabs, after another pane was gone to."""
+        names = [(f"Requests · {board.needs} need you" if board.needs else "Requests", False)]
+        names += [(slot_name(slot), slot.trouble) for slot in board.slots]
+        names.append(("Re-ingestion", False))
+        top = self.focused is self.entitlement or self.focused not in self.tabbed
+        self.query_one(Tabs).show(names, 0 if top or self.focused is None else self.tabbed.index(self.focused))
+
+    def keys(self, keys: list[tuple[str, str, bool]]) -> None:
+        """The footer."""
+        self.query_one(Keys).show(keys)
+
+    @on(Tabs.Wanted)
+    def _wanted(self, event: Tabs.Wanted) -> None:
+        self.action_pane(event.number)

@@ -1,0 +1,151 @@
+"""The lines around the panes: title with the connection lights, tabs of a small screen, what was said, the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.widgets import Static
+
+from aogconsole.board import Board, Light, Slot
+
+DOTS = {True: ("●", "$text-success"), False: ("x", "bold $text-error"), None: ("-", "$text-muted")}
+"""A light is told by its form, not by its colour alone."""
+
+
+class Title(Static):
+    """What the console is connected to, who runs the engine, and the time. The first line."""
+
+    DEFAULT_CSS = """
+    Title { height: 1; background: $panel; color: $foreground; padding: 0 1; }
+    Title.trouble { background: $error-muted; color: $text-error; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, markup=False)
+        self._painted = ("", 0)
+
+    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool) -> None:
+        """`engine` in words. What does not fit is left out, the lights last."""
+        width = self.size.width - 2
+        lights = Content("  ").join([_light(light) for light in board.lights])
+        clock = now.strftime("%H:%M:%S UTC")
+        needs = f"{board.needs} need you" if board.needs else ""
+        left: list[Content | str] = ["AOG console", "  READ-ONLY" if read_only else "", "  ", lights]
+        for right in ([needs, engine, clock], [engine, clock], [engine], []):
+            words = "  ".join(word for word in right if word)
+            whole = Content.assemble(*left)
+            room = width - whole.cell_length - len(words)
+            if room >= 2 or not right:
+                whole = Content.assemble(whole, " " * max(room, 1), words)
+                break
+        if (whole.plain, width) != self._painted:
+            self._painted = (whole.plain, width)
+            self.update(whole, layout=False)
+
+
+def _light(light: Light) -> Content:
+    dot, style = DOTS[light.ok]
+    return Content.assemble(f"{light.name} ", (dot, style))
+
+
+class Tabs(Static):
+    """The panes by their number; on a small screen one at a time is seen, and this says what is in the others."""
+
+    DEFAULT_CSS = """
+    Tabs { height: 1; padding: 0 1; background: $surface; }
+    """
+
+    @dataclass
+    class Wanted(Message):
+        """A tab was clicked."""
+
+        number: int
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, markup=False)
+        self._ends: list[int] = []
+
+    def show(self, names: Sequence[tuple[str, bool]], current: int) -> None:
+        """`names`: each pane's text, and whether it is in trouble; `current` counts from 0."""
+        parts, end = [], 1
+        self._ends = []
+        for number, (name, trouble) in enumerate(names):
+            text = f" {number + 1} {name} "
+            style = "reverse bold" if number == current else "bold $text-error" if trouble else "$text-muted"
+            parts.append(Content.styled(text, style))
+            end += len(text)
+            self._ends.append(end)
+        self.update(Content("").join(parts), layout=False)
+
+    def on_click(self, event: Click) -> None:
+        """Ask for the clicked one."""
+        for number, end in enumerate(self._ends):
+            if event.x < end:
+                self.post_message(self.Wanted(number))
+                return
+
+
+def slot_name(slot: Slot) -> str:
+    """A slot for its tab: `A generating`, `B free`."""
+    if slot.active:
+        return f"{slot.name} {slot.phase or slot.state}"
+    return f"{slot.name} {'! ' + slot.state if slot.trouble else 'free'}"
+
+
+class Said(Static):
+    """What the console did last, or why it did not; stays until the next."""
+
+    DEFAULT_CSS = """
+    Said { height: auto; max-height: 3; padding: 0 1; color: $text-muted; }
+    Said.error { color: $text-error; text-style: bold; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, markup=False)
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """One sentence."""
+        self.set_class(error, "error")
+        self.update(("! " if error else "") + text)
+
+
+class Keys(Static):
+    """The footer: up to eight keys and what they do now; those that are not possible are dim."""
+
+    DEFAULT_CSS = """
+    Keys { height: 1; padding: 0 1; background: $panel; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, markup=False)
+
+    def show(self, keys: Sequence[tuple[str, str, bool]]) -> None:
+        """Key, label, and whether it is possible."""
+        parts = [
+            Content.assemble((key, "bold $text-accent" if on else "$text-disabled"), f" {label}")
+            if on
+            else Content.styled(f"{key} {label}", "$text-disabled")
+            for key, label, on in keys
+        ]
+        self.update(Content("  ").join(parts), layout=False)
+
+
+class Reingestion(Static):
+    """The re-ingestion queue."""
+
+    DEFAULT_CSS = """
+    Reingestion {
+        height: 3; padding: 0 1; border: round $border-blurred; border-title-color: $text;
+        &:focus { border: round $border; }
+    }
+    """
+    can_focus = True
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__("None is configured.", id=id, markup=False)
+        self.border_title = "Re-ingestion"
