@@ -82,11 +82,9 @@ ACTIONS: Final = (
     Action("console.paste", "i", "paste", "Take a mail in that is pasted as text.", acts=True),
     Action("console.pause", "P", "pause", "Let the engine take no new step, or go on; runs go on.", acts=True),
     Action("console.help", "question_mark", "help", "Tell the keys of the focused part."),
-    Action("console.palette", "ctrl+p", "everything", "Find anything by its name."),
+    Action("console.palette", "ctrl+p", "all", "Find anything by its name."),
     Action("console.theme", "ctrl+t", "theme", "Choose the colours."),
-    Action(
-        "console.suspend", "ctrl+z", "suspend", "Go back to the shell; `fg` returns. The engine is given up."
-    ),
+    Action("console.suspend", "ctrl+z", "suspend", "Go back to the shell; `fg` returns. The engine is given up."),
     Action("console.quit", "q", "quit", "Leave the console; runs on the staging host go on."),
 )
 """In the order in which help and docs tell them."""
@@ -96,7 +94,9 @@ FOOTER: Final = (
     "request.next", "request.stage", "request.refuse", "request.letter",
     "show.filter", "show.next_pane", "console.help", "console.palette",
 )  # fmt: skip
-"""The eight in the last line."""
+"""The eight in the last line; in a log pane the pane's own stand there."""
+LOG_FOOTER: Final = ("log.follow", "log.search", "log.filter", "log.milestone_next", "log.wrap", "log.zoom")
+"""Of a log pane's keys, those before help and palette."""
 
 NEXT: Final[Mapping[str, str]] = {
     "stage": "request.stage", "refuse": "request.refuse", "send": "request.letter", "release": "request.release",

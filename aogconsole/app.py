@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from aogconsole import remembered, times
-from aogconsole.actions import BY_ID, FOOTER, NEXT, doing, why_not
+from aogconsole.actions import BY_ID, NEXT, doing
 from aogconsole.attached import AttachedEngine, command
 from aogconsole.board import Board, Line, Query
 from aogconsole.checks import Checks
@@ -216,7 +216,7 @@ class Console(Crash, App[int]):
 
     def _show_detail(self) -> None:
         selected, detail = self.selected, self.board.detail
-        self._footer()
+        self.main.keys(self.keyboard.footer())
         if selected is None:
             self.main.entitlement.show(None, self._hint())
         elif detail is not None and detail.line.id == selected.id:
@@ -234,16 +234,6 @@ class Console(Crash, App[int]):
             return f"{key}: decide"
         action = BY_ID.get(NEXT.get(line.next_action, ""))
         return f"{key}: {line.next_action}" if action else doing(line)
-
-    def _footer(self) -> None:
-        line, keys = self.selected, []
-        for ident in FOOTER:
-            action = BY_ID[ident]
-            label = action.label
-            if ident == "request.next" and line is not None and line.next_action not in ("", "wait"):
-                label = line.next_action
-            keys.append((self.keyboard.of(action), label, not why_not(action, line, read_only=self.read_only)))
-        self.main.keys(keys)
 
     def _tick(self) -> None:
         now = times.now()
@@ -379,6 +369,7 @@ class Console(Crash, App[int]):
     @on(MainScreen.Turned)
     def _turned(self) -> None:
         self.main.turned(self.board)
+        self.main.keys(self.keyboard.footer())
 
 
 def run(session: Session, *, welcome: str = "", mouse: bool = True) -> int:

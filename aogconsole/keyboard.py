@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.widget import Widget
 
-from aogconsole.actions import ACTIONS, BY_ID, Action, shown, why_not
+from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, Action, shown, why_not
 from aogconsole.board import Line
 from widgets.dialogs import Confirm
 from widgets.palette import Command
@@ -98,6 +98,21 @@ class Keyboard:
         elif line is not None and line.run is not None:
             app.deeds.stop(line.run, app.deeds.about(line))
 
+    def footer(self) -> list[tuple[str, str, bool]]:
+        """Up to eight keys for the last line: key, label, whether it is possible."""
+        pane, line = self._app.main.log_pane, self._app.selected
+        keys: list[tuple[str, str, bool]] = []
+        idents: Sequence[str] = FOOTER
+        if pane is not None:
+            own = {binding.id: binding for _, binding in pane._bindings}
+            keys = [(self._app.get_key_display(own[ident]), own[ident].description, True) for ident in LOG_FOOTER]
+            idents = FOOTER[-2:]
+        for action in map(BY_ID.__getitem__, idents):
+            next_one = action.id == "request.next" and line is not None and line.next_action not in ("", "wait")
+            label = line.next_action if next_one and line is not None else action.label
+            keys.append((self.of(action), label, not self.why_not(action)))
+        return keys
+
     def help(self) -> None:
         """The keys of the focused part first."""
         pane = self._app.focused
@@ -106,7 +121,7 @@ class Keyboard:
 
     def _keys(self, pane: Widget) -> list[tuple[str, str]]:
         found: dict[str, list[str]] = {}
-        for _, binding in pane._bindings:
+        for binding in (binding for _, binding in pane._bindings if binding.id):
             found.setdefault(binding.description, []).append(self._app.get_key_display(binding))
         return [(" ".join(keys), what) for what, keys in found.items()]
 

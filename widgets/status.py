@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
@@ -32,16 +33,17 @@ class Title(Static):
     def show(self, board: Board, engine: str, now: datetime, *, read_only: bool) -> None:
         """`engine` in words. What does not fit is left out, the lights last."""
         width = self.size.width - 2
-        lights = Content("  ").join([_light(light) for light in board.lights])
-        clock = now.strftime("%H:%M:%S UTC")
-        needs = f"{board.needs} need you" if board.needs else ""
-        left: list[Content | str] = ["AOG console", "  READ-ONLY" if read_only else "", "  ", lights]
-        for right in ([needs, engine, clock], [engine, clock], [engine], []):
+        lights = Content("  " if width > 90 else " ").join([_light(light) for light in board.lights])
+        left = Content.assemble(
+            "AOG console" if width > 90 else "AOG", "  READ-ONLY" if read_only else "", "  ", lights
+        )
+        clock, needs = now.strftime("%H:%M:%S UTC"), f"{board.needs} need you" if board.needs else ""
+        whole = left
+        for right in ([needs, engine, clock], [engine, clock], [engine]):
             words = "  ".join(word for word in right if word)
-            whole = Content.assemble(*left)
-            room = width - whole.cell_length - len(words)
-            if room >= 2 or not right:
-                whole = Content.assemble(whole, " " * max(room, 1), words)
+            room = width - left.cell_length - cell_len(words)
+            if room >= 2:
+                whole = Content.assemble(left, " " * room, words)
                 break
         if (whole.plain, width) != self._painted:
             self._painted = (whole.plain, width)

@@ -16,7 +16,7 @@ from aogconsole.config import ENVIRONMENT
 from aogconsole.demo.site import DemoSite
 from aogconsole.errors import UsageError
 
-WELCOME = "A sample day: enter does what comes next for the selected request, ? tells all keys, q quits."
+WELCOME = "A sample day: enter does what comes next, ? tells all keys, q quits."
 
 
 @click.command("demo")

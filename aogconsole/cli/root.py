@@ -24,7 +24,7 @@ COMMANDS = {
     "letters": "letters", "letter": "letters", "edit": "letters", "approve": "letters", "send": "letters",
     "resend": "letters", "discard": "letters",
     "history": "history", "handover": "history", "backup": "history",
-    "serve": "engine", "pause": "engine", "resume": "engine",
+    "serve": "engine", "pause": "engine", "resume": "engine", "web": "web",
     "doctor": "doctor", "config": "configuration", "aogremote": "remote", "demo": "demo", "completion": "completion",
 }  # fmt: skip
 """Verb to module: a verb's module is imported when the verb is used (or its help is asked for)."""

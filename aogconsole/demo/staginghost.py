@@ -15,11 +15,12 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import asyncssh
 
@@ -130,8 +131,7 @@ class DemoStagingHost:
         try:
             with contextlib.suppress(asyncssh.Error, OSError):
                 await channel.redirect(stdout=child.stdout, stderr=child.stderr)
-                await channel.stdout.drain()
-                await channel.stderr.drain()
+                await _first_of(_drained(channel), channel.wait_closed())
             status = await _end_of(child)
             with contextlib.suppress(asyncssh.Error, OSError):
                 channel.exit(status)
@@ -161,6 +161,22 @@ class DemoStagingHost:
         ]  # fmt: skip
         for stop in stops:
             stop.wait(GRACE)
+
+
+async def _drained(channel: asyncssh.SSHServerProcess[bytes]) -> None:
+    await channel.stdout.drain()
+    await channel.stderr.drain()
+
+
+async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
+    """Wait for one of them; asyncssh's drain does not end with a connection that is lost."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _end_of(child: subprocess.Popen[bytes]) -> int:
