@@ -77,6 +77,7 @@ ACTIONS: Final = (
     Action("show.staged", "D", "staged", "List staged data with the days left; enter keeps them, or no longer."),
     Action("show.mails", "M", "mails", "List every mail and what became of it, those that are no requests too."),
     Action("show.handover", "H", "handover", "Sum the shift up: what needs a person, what goes on, what was done."),
+    Action("show.connections", "S", "connections", "Tell how each connection is, and try everything once more."),
     Action("show.commands", "C", "commands", "Show what this console did, and what everybody did."),
     Action("console.check", "A", "archive", "Ask the archive about a MOUS and an account, without a request."),
     Action("console.paste", "i", "paste", "Take a mail in that is pasted as text.", acts=True),

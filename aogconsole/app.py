@@ -73,6 +73,7 @@ class Console(Crash, App[int]):
 
     def __init__(self, session: Session, *, welcome: str = "") -> None:
         super().__init__()
+        self.animation_level = "none"
         self.session = session
         self.read_only = session.read_only
         self.board = Board()
@@ -103,13 +104,12 @@ class Console(Crash, App[int]):
     @property
     def main(self) -> MainScreen:
         """The screen with the panes."""
-        screen = self.screen_stack[0]
-        assert isinstance(screen, MainScreen)  # noqa: S101
-        return screen
+        return self._main
 
     def get_default_screen(self) -> MainScreen:
         """The panes are the lowest screen."""
-        return MainScreen(self.session.config.settings.staging.slots)
+        self._main = MainScreen(self.session.config.settings.staging.slots)  # also when the screens are taken down
+        return self._main
 
     def on_mount(self) -> None:
         """Look at the journal only after the first paint."""
@@ -130,10 +130,14 @@ class Console(Crash, App[int]):
         gc.collect()
         gc.freeze()  # start-up's objects need no collecting: its longest pause was 66 ms
 
-    async def on_unmount(self) -> None:
-        """Keep what is to be found again, and end what was begun."""
-        self._herald.leave()
+    def exit(self, *words: Any, **options: Any) -> None:
+        """Leave, and keep what is to be found again."""
         self._remember()
+        super().exit(*words, **options)
+
+    async def on_unmount(self) -> None:
+        """End what was begun."""
+        self._herald.leave()
         self._watch.close()
         self.deeds.close()
         self.logs.close()
@@ -162,6 +166,8 @@ class Console(Crash, App[int]):
             pane.toggles = toggles
 
     def _remember(self) -> None:
+        if not self.screen_stack:
+            return
         remembered.save(self.session.config.journal_path, {
             "theme": self.theme, "filter": self._query.text, "selected": self._query.selected,
             "logs": [pane.toggles for pane in self.main.logs],
@@ -197,7 +203,9 @@ class Console(Crash, App[int]):
         self._show_detail()
         for pane, slot in zip(main.logs, board.slots, strict=False):
             self.logs.show(pane, slot)
-        self._herald.tell(board)
+        broken = self._herald.tell(board)
+        if broken:
+            self.say(broken, error=True)
         self._tick()
         if board.trouble:
             self.say(board.trouble, error=True)
@@ -238,7 +246,8 @@ class Console(Crash, App[int]):
     def _tick(self) -> None:
         now = times.now()
         main = self.main
-        main.show(self.board, engine_words(self.board, self._engine), now, read_only=self.read_only)
+        words = engine_words(self.board, self._engine)
+        main.show(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble(self.board))
         main.requests.tick(now)
         for pane in main.logs:
             pane.tick(now)
@@ -304,6 +313,7 @@ class Console(Crash, App[int]):
     def action_do(self, ident: str) -> None:
         """What a key does."""
         self._touched = True
+        self._herald.seen(self.selected)
         self.keyboard.do(ident)
 
     def commands_for_palette(self) -> Iterable[Command]:
@@ -359,6 +369,7 @@ class Console(Crash, App[int]):
     def _select(self, event: RequestList.Selected) -> None:
         if event.by_hand:
             self._touched, self._auto = True, False
+            self._herald.seen(self.selected)
         self._ask(replace(self._query, selected=event.request))
         self._show_detail()
 

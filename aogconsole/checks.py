@@ -1,18 +1,18 @@
-"""Two things done by hand, without a request: asking the archive, and taking in a mail that is pasted."""
+"""Done by hand, without a request: asking the archive, trying the connections, taking in a mail that is pasted."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import date
+import sys
 from typing import TYPE_CHECKING, Any
 
 from aogconsole import times
 from aogconsole.errors import AogError
-from aogconsole.ids import AccountId, MousUid, ProjectCode
 from aogconsole.journal.store import Journal
-from widgets.entitlement import VERDICTS
+from aogconsole.text import clean, decode
 from widgets.forms import FieldsForm
 from widgets.paste import PasteScreen
+from widgets.status import DOTS
 
 if TYPE_CHECKING:
     from aogconsole.app import Console
@@ -37,23 +37,38 @@ class Checks:
         )
         if given is None:
             return
+        words = ["check", given["mous"], given["account"], "--day", given["day"]]
+        words += ["--project", given["project"]] if given["project"] else []
         self._app.say("The archive is being asked ...")
-        document, sentence, _ = await asyncio.to_thread(self._verdict, given)
-        told = VERDICTS.get(document["verdict"], document["verdict"])
-        command = f"check {given['mous']} {given['account']}"
-        self._app.record(command, f"{told}: {sentence}")
-        self._app.say(
-            f"{given['account']}, {given['mous']}: {told}. {sentence}", error=document["verdict"] == "unknown"
-        )
+        status, told = await self._command(words)
+        sentence = " ".join(told) or f"it ended with {status}"
+        self._app.record(" ".join(words), sentence)
+        self._app.say(f"{given['account']}, {given['mous']}: {sentence}", error=status > 1)
 
-    def _verdict(self, given: dict[str, str]) -> tuple[dict[str, Any], str, int]:
-        """In a thread with a loop of its own: loading the driver would make the screen wait."""
-        from aogconsole.check import verdict
+    async def examine(self) -> None:
+        """How the connections are, and everything tried once more."""
+        app = self._app
+        app.say("Everything is being tried ...")
+        _, told = await self._command(["doctor"])
+        app.say("")
+        known = [
+            f"{DOTS[light.ok][0]} {light.name:10} {light.detail or 'answers'}  {light.since}"
+            for light in app.board.lights
+        ]
+        engine = f"  engine     {app.board.engine or 'runs nowhere'}"
+        lines = ["As the engine found them:", "", *known, engine, "", "Tried now:", "", *told]
+        await app.lookups.page("Connections", lines)
 
-        project = ProjectCode.parse(given["project"]) if given["project"] else None
-        mous, account = MousUid.parse(given["mous"]), AccountId.parse(given["account"])
-        asked = verdict(self._app.session.config, mous, account, project, date.fromisoformat(given["day"]))
-        return asyncio.run(asked)
+    async def _command(self, words: list[str]) -> tuple[int, list[str]]:
+        """A verb of the command line in a process of its own: what it loads and waits for is no burden here."""
+        config = self._app.session.config.file
+        argv = [*(["--config", str(config)] if config else []), *words]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "aogconsole", *argv,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        told, _ = await process.communicate()
+        return process.returncode or 0, [clean(line.strip()) for line in decode(told).splitlines()]
 
     async def paste(self) -> None:
         """Take in a mail that is pasted as text."""

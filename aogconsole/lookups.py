@@ -61,22 +61,14 @@ class Lookups:
                 await self._mail_of(line)
             case "log" if line is not None and line.run is not None:
                 await self._app.logs.open(line.run)
-            case "letters":
-                await self._letters()
-            case "runs":
-                await self._runs()
-            case "staged":
-                await self._staged()
-            case "mails":
-                await self._mails()
-            case "handover":
-                await self._handover()
-            case "commands":
-                await self._commands()
-            case "check":
-                await self._app.checks.ask()
-            case "paste":
-                await self._app.checks.paste()
+            case verb:
+                checks = self._app.checks
+                pages = {
+                    "letters": self._letters, "runs": self._runs, "staged": self._staged, "mails": self._mails,
+                    "handover": self._handover, "commands": self._commands, "connections": checks.examine,
+                    "check": checks.ask, "paste": checks.paste,
+                }  # fmt: skip
+                await pages[verb]()
 
     async def page(self, title: str, lines: Sequence[str]) -> None:
         """A text, until it is closed."""

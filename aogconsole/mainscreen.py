@@ -162,9 +162,9 @@ class MainScreen(Screen[None]):
 
     # ── what is on it ────────────────────────────────────────────────────────────────────────────────────────
 
-    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool) -> None:
+    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
         """The lines around the panes, and the panes' titles."""
-        self.query_one(Title).show(board, engine, now, read_only=read_only)
+        self.query_one(Title).show(board, engine, now, read_only=read_only, trouble=trouble)
         needs = f", {board.needs} need you" if board.needs else ""
         found = f" · '{board.query.text}': {len(board.lines)} found" if board.query.text else ""
         self.requests.border_title = f"Requests · {board.open} open{needs}{found}"

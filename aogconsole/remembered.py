@@ -23,10 +23,11 @@ MOST_JOURNALS = 20
 
 
 def state_folder() -> Path:
-    """`$XDG_STATE_HOME/aogconsole`, made when it is not there. Raises OSError."""
-    given = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    """`$XDG_STATE_HOME/aogconsole`, made when it is not there and can be."""
+    given = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     folder = Path(given) / "aogconsole"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # whoever writes into it is told
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

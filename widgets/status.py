@@ -30,8 +30,9 @@ class Title(Static):
         super().__init__(id=id, markup=False)
         self._painted = ("", 0)
 
-    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool) -> None:
-        """`engine` in words. What does not fit is left out, the lights last."""
+    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
+        """`engine` in words; `trouble`: something failed that nobody has seen. What does not fit is left out."""
+        self.set_class(trouble, "trouble")
         width = self.size.width - 2
         lights = Content("  " if width > 90 else " ").join([_light(light) for light in board.lights])
         left = Content.assemble(
