@@ -1,0 +1,182 @@
+"""The sample day's data: what its mails are, and that archive, runs and mails speak of the same MOUSs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from dataclasses import replace
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from aogconsole.demo.sample import SampleDay
+from aogconsole.errors import UsageError
+from aogconsole.ids import MousUid, ProjectCode, Ticket
+from aogconsole.requests.intake import Attached, Ignored, IntakeRules, NewRequest, Unclear, classify
+from aogconsole.requests.mail import parse_mail
+from aogconsole.staging.transcript import Failed, Succeeded, Transcript
+from tests.support.known import MemoryKnown
+
+RULES = IntakeRules("aog@eso.org", ("*@eso.org",))
+DAY = Path(str(files("aogconsole.demo"))) / "day"
+UNCLEAR_AT_ONCE = {"13-two-uids.eml": "more than one UID", "19-outsider.eml": "unlisted sender"}
+PREFIXES = ["http://almascience.eso.org/arcdistribution/"]
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> SampleDay:
+    """A copy of the day."""
+    return SampleDay(tmp_path / "day")
+
+
+def database() -> sqlite3.Connection:
+    """The archive's rows."""
+    made = sqlite3.connect(":memory:")
+    made.executescript((DAY / "archive.sql").read_text())
+    return made
+
+
+def runs() -> dict[str, list[str]]:
+    """What each run does: the words after the MOUS."""
+    lines = [line.split() for line in (DAY / "runs.txt").read_text().splitlines() if not line.startswith("#")]
+    return {words[0]: words[1:] for words in lines}
+
+
+def test_the_mails_are_what_they_are_said_to_be(day: SampleDay) -> None:
+    """Requests are certain in every field, the second is the first again, three are none or need a person at once."""
+    known = MemoryKnown()
+    for one in day.mails:
+        kind = classify(parse_mail((DAY / "mails" / one.mail).read_bytes()), known, RULES)
+        if one.mail in UNCLEAR_AT_ONCE:
+            assert isinstance(kind, Unclear)
+            assert UNCLEAR_AT_ONCE[one.mail] in kind.why
+        elif one.makes_request:
+            assert isinstance(kind, NewRequest), (one.mail, kind)
+            key = (kind.fields.mous, kind.fields.account, kind.fields.ticket)
+            assert None not in key
+            known = replace(known, open={**known.open, key: len(known.open) + 1})
+        else:
+            assert isinstance(kind, Attached if one.expected == "duplicate" else Ignored), one.mail
+
+
+def test_the_day_has_all_that_happens(day: SampleDay) -> None:
+    """Each ground, each refusal, each outcome, three MOUSs on one ticket, and at least a dozen mails from the start."""
+    assert len(day.mails) >= 16
+    assert {one.ground for one in day.mails} == {"pi", "delegee", "public", None}
+    refusals = {"not_entitled", "invalid_user", "invalid_mous", "not_delivered"}
+    assert {kind for one in day.mails for kind in one.letters} == {"link", "expert", *refusals}
+    assert {one.expected for one in day.mails} == {"closed", "held", "unclear", "ignored", "duplicate"}
+    assert {words[0] for words in runs().values()} == {"calibrate", "rhel5", "reuse", "full"}
+    assert sum("20004" in (DAY / "mails" / one.mail).read_text() for one in day.mails) == 3
+    assert sum(not one.late for one in day.mails) >= 12
+    raw = (DAY / "mails" / "17-hostile.eml").read_bytes()
+    assert all(mark in raw for mark in (b"\x1b]52;", b"\x1b[2J", b"[bold red]", "\u009b".encode(), "\u202e".encode()))
+
+
+def test_archive_and_runs_know_the_same_data() -> None:
+    """Every delivered MOUS has its run, with the execution blocks that the archive has; UIDs are well formed."""
+    archive = database()
+    blocks: dict[str, set[str]] = {}
+    for mous, block in archive.execute("select member_ouss_id, asdm_uid from asa_science"):
+        blocks.setdefault(MousUid.parse(mous).mail, set()).add(MousUid.parse(block).mail)
+    found = {name: set(words[3:]) for name, words in runs().items()}
+    undelivered = archive.execute(
+        "select status_entity_id from obs_unit_set_status where domain_entity_state not like 'D%'"
+    )
+    for (mous,) in undelivered:
+        del blocks[MousUid.parse(mous).mail]
+    assert found.pop("*")
+    assert {mous: listed for mous, listed in blocks.items() if mous in found} == found
+    assert len(blocks) - len(found) == 1, "only the one that nobody gets staged is left to `*`"
+
+
+def test_the_days_dates_do_not_rot() -> None:
+    """What is proprietary stays so for weeks from any start, and what is public is so for days."""
+    dates = [
+        date.fromisoformat(row[0][:10]) for row in database().execute("select release_date from asa_delivery_status")
+    ]
+    assert len(dates) == 11
+    assert all(abs((one - date.today()).days) >= 3 for one in dates)  # noqa: DTZ011  # SQLite's is of UTC too
+    assert min(dates) < date.today() < max(dates)  # noqa: DTZ011
+
+
+@pytest.mark.parametrize(
+    ("mous", "kinds"),
+    [
+        ("uid___A001_X133d_X1eef", {"regenerating"}),
+        ("uid___A001_X74_X29", {"regenerating", "rhel5"}),
+        ("uid___A001_X1296_X675", {"reusing"}),
+        ("uid___A001_X9_X9", {"regenerating"}),
+    ],
+)
+def test_the_sample_command_completes(tmp_path: Path, mous: str, kinds: set[str]) -> None:
+    """Its output is read as a success of this project, MOUS and ticket, with the milestones of its kind."""
+    status, transcript = staged(tmp_path, mous)
+    assert isinstance(transcript.outcome(status), Succeeded)
+    assert {mark.kind for mark in transcript.milestones} & {"regenerating", "rhel5", "reusing"} == kinds
+    sizes = [mark.values["bytes"] for mark in transcript.milestones if mark.kind == "total"]
+    assert sizes == [int(runs().get(mous, runs()["*"])[2]) * len(runs().get(mous, runs()["*"])[3:])]
+
+
+def test_the_sample_command_fails_once(tmp_path: Path) -> None:
+    """A full disk: the seed's failure block and exit status 1; run again, after the expert made room, it completes."""
+    status, transcript = staged(tmp_path, "uid___A001_X11f_X9c")
+    assert (status, type(transcript.outcome(status))) == (1, Failed)
+    status, transcript = staged(tmp_path, "uid___A001_X11f_X9c")
+    assert (status, type(transcript.outcome(status))) == (0, Succeeded)
+
+
+def staged(folder: Path, mous: str) -> tuple[int, Transcript]:
+    """Run the sample command by itself, as fast as it can."""
+    program = folder / "bin" / "stagecalms.sh"
+    program.parent.mkdir(exist_ok=True)
+    shutil.copy(DAY.parent / "stagecalms.sh", program)
+    shutil.copy(DAY / "runs.txt", program.parent)
+    (program.parent / "pace").write_text("1\n")
+    argv = ["bash", str(program), "2012.1.00357.S", mous, "15270"]
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(home)}, timeout=30, check=False)
+    transcript = Transcript(
+        ProjectCode.parse("2012.1.00357.S"), MousUid.parse(mous), Ticket.parse("15270"), PREFIXES
+    )  # fmt: skip
+    transcript.feed(done.stdout)
+    transcript.close()
+    return done.returncode, transcript
+
+
+def test_a_spoiled_day_is_told(day: SampleDay, tmp_path: Path) -> None:
+    """A mail that is missing, a table that is none: one sentence, and what to do."""
+    assert day.mails
+    (tmp_path / "day" / "mails" / "01-pi.eml").unlink()
+    with pytest.raises(UsageError, match=r"lacks 01-pi\.eml"):
+        SampleDay(tmp_path / "day")
+    (tmp_path / "day" / "expected.json").write_text("{")
+    with pytest.raises(UsageError, match="holds no sample day"):
+        SampleDay(tmp_path / "day")
+
+
+def test_a_mail_is_delivered_once(day: SampleDay, tmp_path: Path) -> None:
+    """Also after a mail reader has moved it and marked it as seen."""
+    box = tmp_path / "box"
+    for part in ("tmp", "new", "cur"):
+        (box / part).mkdir(parents=True)
+    day.deliver("01-pi.eml", box)
+    (found,) = (box / "new").iterdir()
+    assert re.match(rb"Date: .*\nFrom: ", found.read_bytes())
+    found.rename(box / "cur" / f"{found.name}:2,S")
+    day.deliver("01-pi.eml", box)
+    assert [path.name for path in box.glob("*/*")] == [f"{found.name}:2,S"]
+
+
+def test_the_page_tells_the_day() -> None:
+    """The table of demo.md has a line for each mail, with what becomes of it."""
+    page = (DAY.parent.parent / "docs" / "demo.md").read_text()
+    for one in json.loads((DAY / "expected.json").read_text()):
+        assert f"| `{one['mail'].removesuffix('.eml')}` | {one['what']} | `{one['expected']}` |" in page
