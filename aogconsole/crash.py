@@ -69,6 +69,16 @@ class Crash(App[int]):
     async def _on_unmount(self) -> None:
         threading.excepthook = self._others_hook
 
+    async def _shutdown(self) -> None:
+        """An error while the app takes its leave comes out here, where nobody catches it."""
+        try:
+            await super()._shutdown()
+        except Exception as error:
+            self._handle_exception(error)
+            if self._driver is not None:
+                self._driver.close()
+            self._print_error_renderables()
+
     def _handle_exception(self, error: Exception) -> None:
         """Textual calls this with every error that nobody caught. A test's pilot gets the error itself."""
         self._return_code = CRASHED

@@ -42,6 +42,8 @@ class SmallConsole(Crash):
 
     async def on_unmount(self) -> None:
         """End it all."""
+        if "AOG_TEST_FAIL" in os.environ:
+            raise RuntimeError(os.environ["AOG_TEST_FAIL"])
         if self.engine:
             await self.engine.stop()
         if "AOG_TEST_ENDED" in os.environ:

@@ -199,10 +199,23 @@ def test_a_crash_leaves_a_few_lines_and_a_file(tmp_path: Path, key: str) -> None
     assert ended_well(tmp_path)
 
 
+def test_a_crash_at_the_end_leaves_them_too(tmp_path: Path) -> None:
+    """Something goes wrong while it takes its leave."""
+    with start(tmp_path, AOG_TEST_FAIL="secret") as terminal:
+        terminal.wait_for("READY")
+        terminal.send("q")
+        assert terminal.wait_exit() == CRASHED
+        assert terminal.restored(), terminal.left_behind()
+        assert "aogconsole has stopped: RuntimeError in small_console.py, line" in terminal.text
+        assert "Traceback" not in terminal.text
+        assert "secret" not in terminal.text
+    assert len(list(tmp_path.glob("aogconsole/crash-*.txt"))) == 1
+
+
 def failing_line() -> int:
     """Where the small console fails."""
     lines = Path(APP[-1]).read_text().splitlines()
-    return 1 + next(number for number, line in enumerate(lines) if "raise RuntimeError" in line)
+    return 1 + next(number for number, line in enumerate(lines) if "raise RuntimeError(f" in line)
 
 
 def test_a_stray_task_is_told_and_written_down(tmp_path: Path) -> None:
