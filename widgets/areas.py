@@ -34,11 +34,12 @@ class CleanArea(TextArea):
 
     def edit(self, edit: Edit) -> EditResult:
         """Every change passes here: a key, a paste, an undo."""
-        if len(edit.text) > self.LONGEST:
+        too_long = len(edit.text) > self.LONGEST
+        edit.text = "" if too_long else _clean(edit.text)
+        result = super().edit(edit)
+        if too_long:
             self.post_message(self.TooLong())
-            edit.text = ""
-        edit.text = _clean(edit.text)
-        return super().edit(edit)
+        return result
 
 
 class AreaDialog(Dialog[str]):

@@ -21,8 +21,23 @@ from textual.widgets.option_list import Option
 from aogconsole.text import clean, clean_lines
 
 Answer = TypeVar("Answer")
-_LAST = ("page.copy", "page.search", "page.help", "dialog.cancel")
+_LAST = (
+    "page.copy",
+    "page.search",
+    "page.next",
+    "page.previous",
+    "page.wrap",
+    "page.help",
+    "page.close",
+    "dialog.cancel",
+)
 """The keys that every page has come behind its own."""
+
+
+def _rank(key: str, binding: str) -> int:
+    if binding.startswith("move."):
+        return len(_LAST)
+    return -1 if key == "enter" else _LAST.index(binding) if binding in _LAST else -1
 
 
 class CopyRequest(Message):
@@ -98,7 +113,7 @@ class Dialog(ModalScreen[Answer | None]):
     def show_keys(self) -> None:
         """Write the keys on the lower edge."""
         parts = [Content.assemble((key, "bold"), " ", what) for key, what in self.keys()]
-        self.query_one("#box").border_subtitle = Content(" · ").join(parts)
+        self.query_one("#box").border_subtitle = Content("  ").join(parts)
 
     def offers(self, action: str) -> bool:
         """Whether the key of an action is worth showing now."""
@@ -109,11 +124,12 @@ class Dialog(ModalScreen[Answer | None]):
         found: dict[str, tuple[int, str, str]] = {}
         for active in self.active_bindings.values():
             binding = active.binding
-            if binding.description and (every or (binding.show and self.offers(binding.action))):
+            wanted = (binding.show or binding.id) if every else binding.show and self.offers(binding.action)
+            if binding.description and wanted:
                 key = self.app.get_key_display(binding)
                 known = found.get(binding.description)
-                rank = -1 if key == "enter" else _LAST.index(binding.id) + 1 if binding.id in _LAST else 0
-                found[binding.description] = (rank, f"{known[1]} {key}" if known else key, binding.description)
+                keys = f"{known[1]} {key}" if known else key
+                found[binding.description] = (_rank(key, binding.id or ""), keys, binding.description)
         return [(key, what) for _, key, what in sorted(found.values(), key=lambda one: one[0])]
 
     def tell(self, sentence: str) -> None:

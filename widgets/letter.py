@@ -83,7 +83,7 @@ class LetterScreen(Page[LetterDecision]):
         Binding("r", "do('resend')", "resend", id="letter.resend"),
         Binding("C", "copy_helpdesk", "copy reply", id="letter.copy_helpdesk"),
     ]
-    ABOUT = "A letter as it will go out. `C` copies what the helpdesk writes to the user."
+    ABOUT = "A letter as it will go out. C copies what the helpdesk writes to the user."
     LONGEST_EDIT = 200_000
     """Characters: a longer letter would take a second to open in the area."""
 

@@ -30,6 +30,7 @@ class Page(Dialog[Answer]):
         Binding("slash", "search", "find", key_display="/", id="page.search"),
         Binding("n", "next(1)", "next", show=False, id="page.next"),
         Binding("N", "next(-1)", "the one before", show=False, id="page.previous"),
+        Binding("w", "wrap", "wrap long lines, or not", show=False, id="page.wrap"),
         Binding("c", "copy", "copy", id="page.copy"),
         Binding("question_mark", "help", "keys", key_display="?", id="page.help"),
         Binding("q", "cancel", "close", show=False, id="page.close"),
@@ -94,6 +95,10 @@ class Page(Dialog[Answer]):
         else:
             self.answer(None)
 
+    def action_wrap(self) -> None:
+        """Wrap long lines, or let them run out of view."""
+        self.pane.toggle_wrap()
+
     def copied(self) -> tuple[str, str]:
         """What `copy` takes, and what that is in words."""
         return "\n".join(self.pane.lines), self.heading
@@ -113,7 +118,7 @@ class PageScreen(Page[None]):
     """A text to read: the original mail, a request's history, the handover."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "copy", show=False, id="page.yank")]
-    ABOUT = "A text to read. `w` wraps its long lines or lets them run on; the mouse selects."
+    ABOUT = "A text to read. w wraps its long lines or lets them run on; the mouse selects."
 
     def __init__(self, title: str, text: str, lines: Sequence[str] = ()) -> None:
         """`text` may be of any length; `lines` stay above it."""
@@ -156,12 +161,12 @@ class ListPane(TextPane):
     """A pane with a cursor on one of its lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "move(1)", "down", show=False, id="list.down"),
-        Binding("k,up", "move(-1)", "up", show=False, id="list.up"),
-        Binding("space,pagedown", "page(1)", "page down", show=False, id="list.page_down"),
-        Binding("b,pageup", "page(-1)", "page up", show=False, id="list.page_up"),
-        Binding("g,home", "move(-1000000000)", "first", show=False, id="list.first"),
-        Binding("G,end", "move(1000000000)", "last", show=False, id="list.last"),
+        Binding("j,down", "move(1)", "down", show=False, id="move.row_down"),
+        Binding("k,up", "move(-1)", "up", show=False, id="move.row_up"),
+        Binding("space,pagedown", "page(1)", "page down", show=False, id="move.row_page_down"),
+        Binding("b,pageup", "page(-1)", "page up", show=False, id="move.row_page_up"),
+        Binding("g,home", "move(-1000000000)", "first", show=False, id="move.row_first"),
+        Binding("G,end", "move(1000000000)", "last", show=False, id="move.row_last"),
     ]
     cursor = 0
 
@@ -193,9 +198,9 @@ class ListPage(Page[Picked]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "pick('open')", "open", key_display="enter", id="list.open"),
         Binding("slash", "search", "filter", key_display="/", id="page.search"),
-        Binding("n,N", "none", "", show=False),
+        Binding("n,N,w", "none", show=False),
     ]
-    ABOUT = "A list. `/` keeps the rows that have what you type; escape shows all again."
+    ABOUT = "A list. / keeps the rows that have what you type; escape shows all again."
     WIDEST = 60
     """Cells of a column, but for the last."""
 
@@ -211,6 +216,7 @@ class ListPage(Page[Picked]):
         filter: str = "",  # noqa: A002
     ) -> None:
         """`verbs` are further keys: key -> (verb, what it does). `start` is the row the cursor begins on."""
+        heads = [clean(head) for head in heads]
         cells = [tuple(clean(cell) for cell in row.cells) for row in rows]
         widths = [
             min(self.WIDEST, max(len(cell) if cell.isascii() else cell_len(cell) for cell in column))

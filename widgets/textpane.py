@@ -73,13 +73,12 @@ class TextPane(ScrollView, can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "scroll_down", "down", show=False, id="text.down"),
-        Binding("k", "scroll_up", "up", show=False, id="text.up"),
-        Binding("space", "page_down", "page down", show=False, id="text.page_down"),
-        Binding("b", "page_up", "page up", show=False, id="text.page_up"),
-        Binding("g", "scroll_home", "first line", show=False, id="text.first"),
-        Binding("G", "scroll_end", "last line", show=False, id="text.last"),
-        Binding("w", "wrap", "wrap long lines, or not", show=False, id="text.wrap"),
+        Binding("j,down", "scroll_down", "down", show=False, id="move.down"),
+        Binding("k,up", "scroll_up", "up", show=False, id="move.up"),
+        Binding("space,pagedown", "page_down", "page down", show=False, id="move.page_down"),
+        Binding("b,pageup", "page_up", "page up", show=False, id="move.page_up"),
+        Binding("g,home", "scroll_home", "first line", show=False, id="move.first"),
+        Binding("G,end", "scroll_end", "last line", show=False, id="move.last"),
     ]
 
     def __init__(self, lines: Iterable[str] = (), spans: Spans | None = None, *, wrap: bool = True) -> None:
@@ -167,7 +166,7 @@ class TextPane(ScrollView, can_focus=True):
         """Wrap anew."""
         self._lay_out()
 
-    def action_wrap(self) -> None:
+    def toggle_wrap(self) -> None:
         """Wrap long lines, or let them run out of view."""
         self._wrap = not self._wrap
         self._lay_out()
