@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from aogconsole.cli.common import Session
@@ -10,7 +11,7 @@ from aogconsole.errors import ConfigError, UsageError
 
 def console(session: Session, *, mouse: bool = True, welcome: str = "") -> int:
     """Run the console on the terminal. Raises AogError for what can be known to be wrong before it starts."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not os.environ.get("TEXTUAL_DRIVER") and not (sys.stdin.isatty() and sys.stdout.isatty()):  # `web` sets it
         raise UsageError("the console needs a terminal", "`aogconsole --help` lists the verbs for scripts")
     if session.config.file is None and not session.read_only:
         raise ConfigError(
