@@ -8,7 +8,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,14 @@ class Web:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Web]:
-    """A server of the small console."""
+async def serving(folder: Path, console: Sequence[str] = CONSOLE) -> AsyncIterator[Web]:
+    """A server of a console; of the small one unless another is given."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = environment({"XDG_STATE_HOME": str(folder), "AOG_TEST_ENDED": str(folder / "ended")})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-c", SERVER, str(port), *CONSOLE), stdout=asyncio.subprocess.PIPE, env=env
+        *(sys.executable, "-P", "-c", SERVER, str(port), *console), stdout=asyncio.subprocess.PIPE, env=env
     )
     assert process.stdout
     try:
