@@ -215,7 +215,10 @@ class ListPage(Page[Picked]):
         start: str = "",
         filter: str = "",  # noqa: A002
     ) -> None:
-        """`verbs` are further keys: key -> (verb, what it does). `start` is the row the cursor begins on."""
+        """`verbs` are further keys: key -> (verb, what it does). `start` is the row the cursor begins on.
+
+        Raises ValueError for a key that the list needs itself.
+        """
         heads = [clean(head) for head in heads]
         cells = [tuple(clean(cell) for cell in row.cells) for row in rows]
         widths = [
@@ -229,6 +232,8 @@ class ListPage(Page[Picked]):
         self._filter = filter
         super().__init__(title, lines)
         for key, (verb, what) in (verbs or {}).items():
+            if key in self._bindings.key_to_bindings or key in self.pane._bindings.key_to_bindings:
+                raise ValueError(f"the key {key} is one of the list's own")
             self._bindings.bind(key, f"pick('{verb}')", what)
 
     def make_pane(self) -> TextPane:

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.events import Resize
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
@@ -46,6 +46,7 @@ def wrapped(line: str, width: int) -> Iterator[int]:
 
 
 def _wrapped_by_cells(line: str, width: int) -> Iterator[int]:
+    # character by character: where combining marks make a row a cell wider than this, its end is cut in the paint
     used = 0
     for place, character in enumerate(line):
         cells = get_character_cell_size(character)
@@ -213,14 +214,19 @@ class TextPane(ScrollView, can_focus=True):
         """The selected text, in whole lines as they are, not as they are wrapped."""
         return selection.extract("\n".join(self._lines)), "\n"
 
-    def render_line(self, y: int) -> Strip:
-        """One row of the view."""
-        scroll_x, scroll_y = self.scroll_offset
-        row, width = scroll_y + y, self.size.width
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The rows in view; the style is looked up once for all."""
         style = self.rich_style
         if style != self._style or len(self._strips) > 1000:
             self._style = style
             self._strips.clear()
+        return super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the view."""
+        scroll_x, scroll_y = self.scroll_offset
+        row, width = scroll_y + y, self.size.width
+        style = self._style
         if row >= len(self._line_of):
             return Strip.blank(width, style)
         strip = self._strips.get((row, scroll_x))

@@ -136,18 +136,15 @@ async def test_a_very_long_letter_is_for_the_editor() -> None:
 
 
 async def test_a_megabyte_opens_at_once() -> None:
-    """20,000 lines cost at most 0.2 s of work more than one line, with the end in view by one key."""
+    """20,000 lines cost at most 0.4 s of work more than one line (a text area: 1.5 s); one key leads to their end."""
     text = "".join(f"{number:06} INFO hifa_bandpass: a line of the run's terminal\n" for number in range(20_000))
     costs = []
     for body in ("one line", text):
-        screen = LetterScreen(letter(body, kind="expert", helpdesk=""))
         async with opened(None) as (host, pilot):
             begin = process_time()
-            view = letter(body, kind="expert", helpdesk="")
-            screen = LetterScreen(view)
-            host.push_screen(screen)
+            host.push_screen(LetterScreen(letter(body, kind="expert", helpdesk="")))
             await pilot.pause()
             costs.append(process_time() - begin)
             await pilot.press("G")
-            assert (body.rstrip("\n").split("\n")[-1]) in host.shown
-    assert costs[1] - costs[0] < 0.2
+            assert body.rstrip("\n").split("\n")[-1] in host.shown
+    assert costs[1] - costs[0] < 0.4
