@@ -117,7 +117,7 @@ DECISIONS: Final = (
 
 def shown(key: str) -> str:
     """A key as it is written on the screen."""
-    return SHOWN.get(key, key)
+    return SHOWN.get(key, key).replace("ctrl+", "^")
 
 
 def origins(action: Action) -> frozenset[State]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from textual import on
-from textual.app import App
 from textual.message import Message
 from textual.widgets import Input
 
@@ -37,6 +36,7 @@ from aogconsole.logs import Logs
 from aogconsole.lookups import Lookups
 from aogconsole.mainscreen import MainScreen
 from aogconsole.text import clean
+from aogconsole.typeahead import TypeAhead
 from aogconsole.watch import Watch
 from backends.clipboard import Clipboard
 from widgets.dialogs import CopyRequest
@@ -50,11 +50,12 @@ if TYPE_CHECKING:
 JUMP_GUARD = 0.25
 """Seconds after the cursor moved by itself in which `enter` is taken as meant for where it was."""
 MORE = 1000
+FIRST_VISIT = "enter does what comes next, ? tells all keys, q quits."
 COMMANDS = 500
 """Commands of this console that are remembered."""
 
 
-class Console(Crash, App[int]):
+class Console(TypeAhead, Crash):
     """The app. Its exit code is 0, or 128 and the number of the signal that ended it."""
 
     CSS_PATH = "console.tcss"
@@ -120,13 +121,15 @@ class Console(Crash, App[int]):
 
     def _begin(self) -> None:
         self._restore()
-        self.say(self._welcome)
+        self.say(self._welcome or ("" if self._kept else FIRST_VISIT))
         self._watch.start()
         if self._engine is not None:
             self._engine.start()
         self.set_interval(1.0, self._tick)
         self._tick()
-        self.main.go(self.main.requests)
+        pane = self._kept.get("pane")
+        panes = self.main.panes
+        self.main.go(panes[pane] if isinstance(pane, int) and 0 <= pane < len(panes) else panes[0])
         gc.collect()
         gc.freeze()  # start-up's objects need no collecting: its longest pause was 66 ms
 
@@ -169,7 +172,7 @@ class Console(Crash, App[int]):
         if not self.screen_stack:
             return
         remembered.save(self.session.config.journal_path, {
-            "theme": self.theme, "filter": self._query.text, "selected": self._query.selected,
+            "theme": self.theme, "pane": self.main.place, "filter": self._query.text, "selected": self._query.selected,
             "logs": [pane.toggles for pane in self.main.logs],
         })  # fmt: skip
 
@@ -314,7 +317,8 @@ class Console(Crash, App[int]):
         """What a key does."""
         self._touched = True
         self._herald.seen(self.selected)
-        self.keyboard.do(ident)
+        if not self.keyboard.do(ident):
+            self.release_keys()
 
     def commands_for_palette(self) -> Iterable[Command]:
         """What the command palette lists."""
@@ -337,7 +341,6 @@ class Console(Crash, App[int]):
         main = self.main
         if isinstance(self.focused, Input):
             main.go(main.requests)
-            main.query_one("#filter").remove_class("open")
         elif main.zoomed:
             main.zoom(on=False)
         elif self._query.text:
@@ -349,7 +352,8 @@ class Console(Crash, App[int]):
         """Ask for a text to filter by."""
         field = self.main.query_one("#filter", Input)
         field.value = self._query.text
-        field.add_class("open").focus()
+        field.display = True
+        self.main.set_focus(field)
 
     def filter(self, text: str) -> None:
         """Show the requests with a text; with none, all open ones."""
@@ -362,7 +366,6 @@ class Console(Crash, App[int]):
 
     @on(Input.Submitted, "#filter")
     def _filtered(self) -> None:
-        self.main.query_one("#filter").remove_class("open")
         self.main.go(self.main.requests)
 
     @on(RequestList.Selected)

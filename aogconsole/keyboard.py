@@ -61,22 +61,25 @@ class Keyboard:
             return why_not(BY_ID["console.pause"], None, read_only=self._app.read_only)
         return why_not(action, self._app.selected, read_only=self._app.read_only)
 
-    def do(self, ident: str) -> None:
-        """Do what a key says; when it is not possible now, it is said why."""
+    def do(self, ident: str) -> bool:
+        """Do what a key says; when it is not possible now, it is said why. Whether something is still to come of it."""
         app, action = self._app, BY_ID[ident]
-        if ident == "request.next" and app.just_jumped:
-            return
         not_possible = self.why_not(action)
+        if ident == "request.next" and app.just_jumped:
+            return False
         if not_possible:
             app.say(not_possible, error=True)
-        elif ident in self._plain:
+            return False
+        if ident in self._plain:
             self._plain[ident]()
-        elif ident == "run.stop":
+            return False
+        if ident == "run.stop":
             self._stop(app.selected)
         elif action.group == "request" and app.selected is not None:
             self._request(action, app.selected)
         else:
             app.lookups.do(action, app.selected)
+        return True
 
     def _request(self, action: Action, line: Line) -> None:
         app = self._app

@@ -110,6 +110,12 @@ class MainScreen(Screen[None]):
         """Whether a pane has the whole screen."""
         return self._zoomed
 
+    @property
+    def place(self) -> int:
+        """The number of the pane with the focus, in the order of `tab`."""
+        panes = self.panes
+        return panes.index(self.focused) if self.focused in panes else 0
+
     def action_pane(self, number: int) -> None:
         """Go to a pane by its number, from 0."""
         if number < len(self.tabbed):
@@ -117,14 +123,12 @@ class MainScreen(Screen[None]):
 
     def action_step(self, by: int) -> None:
         """Go to the next pane, or back."""
-        panes = self.panes
-        at = panes.index(self.focused) if self.focused in panes else 0
-        self.go(panes[(at + by) % len(panes)])
+        self.go(self.panes[(self.place + by) % len(self.panes)])
 
     def go(self, pane: Widget) -> None:
         """Give a pane the focus; one that is out of sight comes into it."""
         self._arrange(pane)
-        pane.focus()
+        self.set_focus(pane)
 
     def zoom(self, *, on: bool | None = None) -> None:
         """Give the focused pane the whole screen, or take it back."""
@@ -137,6 +141,9 @@ class MainScreen(Screen[None]):
 
     @on(DescendantFocus)
     def _focused(self) -> None:
+        field = self.query_one("#filter")
+        if self.focused is not field:
+            field.display = False
         self._arrange()
         self.post_message(self.Turned())
 

@@ -23,6 +23,11 @@ GROUNDS = {
     "delegee": "as data delegee of the PI",
     "public": "because the data are public",
 }
+REASONS = {
+    "proprietary": "neither PI nor data delegee, and the data are proprietary",
+    "unknown_account": "the archive knows no such account",
+    "unknown_mous": "the archive knows no such member OUS",
+}  # fmt: skip
 LETTERS = {
     "not_entitled": "refusal NOT ENTITLED", "invalid_user": "refusal INVALID USER ID",
     "invalid_mous": "refusal INVALID MOUS UID", "not_delivered": "refusal MOUS NOT DELIVERED",
@@ -107,7 +112,8 @@ def _verdict(fields: Mapping[str, Any]) -> Iterator[Content]:
     if verdict == "entitled":
         yield Content.assemble(("ENTITLED", "bold $text-success"), "  ", GROUNDS.get(why, why))
     elif verdict is not None:
-        yield Content.assemble((VERDICTS.get(verdict, verdict), "bold $text-error"), "  ", why)
+        reason = f"it is in state {why}" if verdict == "not_delivered" else REASONS.get(why, why)
+        yield Content.assemble((VERDICTS.get(verdict, verdict), "bold $text-error"), "  ", reason)
     elif fields["state"] in ("received", "checking"):
         yield Content.styled("The archive is being asked ...", "$text-muted")
     else:

@@ -1,0 +1,66 @@
+"""Keys typed ahead: what is typed while a question is being prepared is meant for the question, not for the panes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.app import App
+from textual.events import Event, Key
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.worker import Worker
+
+OPENING = "app.do("
+"""How the actions begin whose keys may open something."""
+PATIENCE = 0.5
+"""Seconds that keys wait at the most: then they go where the focus is."""
+
+
+class TypeAhead(App[int]):
+    """Holds keys between a key that opens something and what it opens.
+
+    Textual sends each key to what has the focus when it is read, not when the key before it has been acted on.
+    """
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self._held: list[Key] | None = None
+        self._patience: Timer | None = None
+
+    def hold_keys(self) -> None:
+        """From now on keys wait, until something was opened, or what was begun has ended."""
+        if self._held is None:
+            self._held = []
+            self._patience = self.set_timer(PATIENCE, self.release_keys)
+            self.screen_change_signal.subscribe(self, self._opened, immediate=True)
+
+    def release_keys(self) -> None:
+        """Those that waited go where the focus is now."""
+        held, self._held = self._held, None
+        if self._patience is not None:
+            self._patience.stop()
+        for key in held or ():
+            self.post_message(key)
+
+    async def on_event(self, event: Event) -> None:
+        """Textual calls this with every event; one that is forwarded comes by again."""
+        if isinstance(event, Key) and not event.is_forwarded:
+            if self._held is not None:
+                self._held.append(event)
+                return
+            if self.opens(event.key):
+                self.hold_keys()
+        await super().on_event(event)
+
+    def opens(self, key: str) -> bool:
+        """Whether a key may open something now; `release_keys` is then to be called when it did not."""
+        active = self.screen.active_bindings.get(key)
+        return active is not None and active.binding.action.startswith(OPENING)
+
+    def _opened(self, screen: Screen[Any]) -> None:
+        screen.call_after_refresh(self.release_keys)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """What was begun has ended without opening anything."""
+        if event.worker.is_finished:
+            self.release_keys()
