@@ -1,4 +1,4 @@
-"""The console's life cycle in a real terminal: signals, a terminal that goes away, Ctrl+Z, a pager, crashes."""
+"""The parts of its life cycle in a real terminal: one that goes away or hangs, a pager, crashes. See also console_life."""
 
 from __future__ import annotations
 
@@ -45,21 +45,6 @@ def within(seconds: float, true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_it_in_good_order(config: Path, number: int) -> None:
-    """Exit code 128 and the number; the terminal is as it was, the engine has ended, its lock is free."""
-    with start(config.parent, config) as terminal:
-        child = engine_of(terminal.wait_for("engine running"))
-        assert terminal.left_behind()
-        terminal.signal(number)
-        assert terminal.wait_exit() == 128 + number
-        assert terminal.restored(), terminal.left_behind()
-        assert "Traceback" not in terminal.text
-    assert ended_well(config.parent)
-    assert not alive(child)
-    assert lock_of(config).holder() == ""
-
-
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "painting"])
 def test_a_terminal_that_goes_away_ends_it(config: Path, busy: bool) -> None:
     """As when an SSH connection breaks, also while it paints: good order, at once, no crash file."""
@@ -97,31 +82,6 @@ def test_a_signal_ends_it_also_behind_a_link_that_hangs(config: Path) -> None:
         terminal.signal(signal.SIGTERM)
         assert terminal.wait_exit() == -signal.SIGALRM
     within(5, lambda: lock_of(config).holder() == "")
-
-
-def test_ctrl_z_gives_up_the_engine_and_takes_it_again(config: Path) -> None:
-    """Stopped under a shell: the terminal is the shell's, the lock is free; `fg` brings screen and engine back."""
-    state = {"XDG_STATE_HOME": str(config.parent), "PS1": "shell> "}
-    with Terminal(["bash", "--norc", "-i"], env=state, cols=100) as terminal:
-        terminal.wait_for("shell>")
-        terminal.send(shlex.join([*APP, str(config)]), "enter")
-        child = engine_of(terminal.wait_for("engine running"))
-        assert lock_of(config).holder_pid() == child
-        terminal.send("z")
-        terminal.wait_for("Stopped")
-        terminal.send("echo x${PS1}x", "enter")
-        terminal.wait_for("xshell> x")
-        assert set(terminal.left_behind()) <= {"bracketed paste", "line discipline"}  # bash's own, while it reads
-        assert not alive(child)
-        assert lock_of(config).holder() == ""
-        terminal.send("fg", "enter")
-        text = terminal.wait_for(lambda screen: "AGAIN" in screen and "engine running" in screen)
-        assert engine_of(text) != child
-        assert lock_of(config).holder_pid() == engine_of(text)
-        terminal.send("q")
-        terminal.wait_for(lambda screen: screen.rstrip().endswith("shell>"))
-        terminal.send("echo status $?", "enter")
-        terminal.wait_for("status 0")
 
 
 def test_ctrl_z_is_refused_where_nobody_could_bring_it_back(tmp_path: Path) -> None:
