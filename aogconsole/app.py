@@ -23,9 +23,9 @@ from aogconsole.actions import BY_ID, NEXT, doing
 from aogconsole.attached import AttachedEngine, command
 from aogconsole.board import Board, Line, Query
 from aogconsole.checks import Checks
+from aogconsole.copying import Copying
 from aogconsole.crash import Crash
 from aogconsole.deeds import Deeds
-from aogconsole.errors import AogError
 from aogconsole.herald import HERE, Herald, engine_words
 from aogconsole.jobcontrol import install_signals, suspend, why_not_suspend
 from aogconsole.journal.history import Actor
@@ -38,8 +38,6 @@ from aogconsole.mainscreen import MainScreen
 from aogconsole.text import clean
 from aogconsole.typeahead import TypeAhead
 from aogconsole.watch import Watch
-from backends.clipboard import Clipboard
-from widgets.dialogs import CopyRequest
 from widgets.logpane import LogPane
 from widgets.palette import Command, Commands
 from widgets.requests import RequestList
@@ -55,7 +53,7 @@ COMMANDS = 500
 """Commands of this console that are remembered."""
 
 
-class Console(TypeAhead, Crash):
+class Console(TypeAhead, Copying, Crash):
     """The app. Its exit code is 0, or 128 and the number of the signal that ended it."""
 
     CSS_PATH = "console.tcss"
@@ -76,6 +74,7 @@ class Console(TypeAhead, Crash):
         super().__init__()
         self.animation_level = "none"
         self.session = session
+        self.copy_settings = session.config.settings.console
         self.read_only = session.read_only
         self.board = Board()
         self.done: deque[str] = deque(maxlen=COMMANDS)
@@ -96,7 +95,6 @@ class Console(TypeAhead, Crash):
         self.letters = Letters(self)
         self.checks = Checks(self)
         self.lookups = Lookups(self)
-        self._copier = Clipboard(session.config.settings.console.clipboard, self.write, remembered.state_folder())
         self._herald = Herald(self.write, bell=session.config.settings.console.bell)
         self.logs = Logs(self)
 
@@ -265,12 +263,6 @@ class Console(TypeAhead, Crash):
         """Whether the cursor moved by itself a moment ago."""
         return time.monotonic() - self._jumped < JUMP_GUARD
 
-    def write(self, sequence: str) -> None:
-        """To the terminal, as it is."""
-        if self._driver is not None and not self.is_headless:
-            self._driver.write(sequence)
-            self._driver.flush()
-
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────
 
     def say(self, text: str, *, error: bool = False) -> None:
@@ -280,24 +272,6 @@ class Console(TypeAhead, Crash):
     def record(self, command: str, result: str) -> None:
         """Remember what this console did, for the command log."""
         self.done.append(clean(f"{times.now_text()}  {command}  {result}"))
-
-    async def copy(self, text: str, what: str) -> None:
-        """Copy a text to the operator's clipboard, and say where it went."""
-        try:
-            copied = await self._copier.copy(text)
-        except AogError as error:
-            self.say(f"{error}. {error.hint}", error=True)
-        else:
-            self.say(f"{what}: {copied.lines} lines copied to {copied.where}.")
-
-    @on(CopyRequest)
-    async def _copy(self, event: CopyRequest) -> None:
-        await self.copy(event.text, event.what)
-
-    @on(LogPane.Copied)
-    async def _copy_log(self, event: LogPane.Copied) -> None:
-        left_out = f", {event.left_out} left out" if event.left_out else ""
-        await self.copy(event.text, f"Log{left_out}")
 
     @on(LogPane.Export)
     def _export(self, event: LogPane.Export) -> None:
@@ -323,6 +297,11 @@ class Console(TypeAhead, Crash):
     def commands_for_palette(self) -> Iterable[Command]:
         """What the command palette lists."""
         return self.keyboard.commands()
+
+    def action_command_palette(self) -> None:
+        """Not over a question: what the palette does belongs to the panes."""
+        if self.screen is self.main:
+            super().action_command_palette()
 
     def action_pane_help(self) -> None:
         """The keys of the focused part."""

@@ -1,0 +1,57 @@
+"""Copied texts on their way to the operator's clipboard."""
+
+from __future__ import annotations
+
+import functools
+
+from textual import on
+from textual.app import App
+
+from aogconsole.errors import AogError
+from aogconsole.remembered import state_folder
+from aogconsole.settings import Console as ConsoleSettings
+from backends.clipboard import Clipboard
+from widgets.dialogs import CopyRequest
+from widgets.logpane import LogPane
+
+
+class Copying(App[int]):
+    """An app whose copied texts take the ladder of `backends.clipboard`; it is said where each went."""
+
+    copy_settings = ConsoleSettings()
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """Say one sentence."""
+        raise NotImplementedError
+
+    def write(self, sequence: str) -> None:
+        """To the terminal, as it is."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(sequence)
+            self._driver.flush()
+
+    @functools.cached_property
+    def _copier(self) -> Clipboard:
+        return Clipboard(self.copy_settings.clipboard, self.write, state_folder())
+
+    async def copy(self, text: str, what: str) -> None:
+        """Copy a text, and say where it went."""
+        try:
+            copied = await self._copier.copy(text)
+        except (AogError, OSError) as error:
+            self.say(f"{error}. {getattr(error, 'hint', '')}", error=True)
+        else:
+            self.say(f"{what}: {copied.lines} lines copied to {copied.where}.")
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Textual calls this for what was selected with the mouse; its own way is lost in tmux and screen."""
+        self.run_worker(self.copy(text, "Selection"), name="copy", group="copy")
+
+    @on(CopyRequest)
+    async def _copy_request(self, event: CopyRequest) -> None:
+        await self.copy(event.text, event.what)
+
+    @on(LogPane.Copied)
+    async def _copy_log(self, event: LogPane.Copied) -> None:
+        left_out = f", {event.left_out} left out" if event.left_out else ""
+        await self.copy(event.text, f"Log{left_out}")
