@@ -1,4 +1,4 @@
-"""The parts of its life cycle in a real terminal: one that goes away or hangs, a pager, crashes. See also console_life."""
+"""The life cycle, part by part, in a real terminal: one that goes away or hangs, a pager, crashes."""
 
 from __future__ import annotations
 
