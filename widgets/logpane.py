@@ -15,15 +15,17 @@ from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.binding import BindingType
 from textual.content import Content
-from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import Input
 
 from aogconsole.board import Slot
-from widgets.logtext import LogText, Matches
+from widgets.logfind import LogFinder
+from widgets.logframe import LogFrame
+from widgets.logkeys import KEYS
+from widgets.logprompt import LogPrompt
+from widgets.logtext import LogText
 from widgets.logtitle import title
 from widgets.logview import LogView
 
@@ -31,24 +33,9 @@ HERTZ, HERTZ_OVER_SSH = 10, 5
 """Paints a second, at most."""
 SOON = 0.01
 """Seconds between two looks at a text that has just been opened."""
-MOST_COPIED = 5000
-"""Lines; more are for an export."""
 
 
-class LogPrompt(Input):
-    """The line at the foot, for what is searched or filtered."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "give_up", "as it was", show=False)]
-
-    class GivenUp(Message):
-        """Escape was pressed."""
-
-    def action_give_up(self) -> None:
-        """Leave everything as it was."""
-        self.post_message(self.GivenUp())
-
-
-class LogPane(Vertical, can_focus=True):
+class LogPane(LogFrame, can_focus=True):
     """The output of the run in a staging slot."""
 
     DEFAULT_CSS = """
@@ -59,34 +46,7 @@ class LogPane(Vertical, can_focus=True):
         LogPrompt.-open { display: block; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f", "follow", "follow", id="log.follow", tooltip="Follow new lines, or stay."),
-        Binding("slash", "search", "search", id="log.search", tooltip="Search; a capital letter makes case matter."),
-        Binding("ampersand", "filter", "filter", id="log.filter", tooltip="Show only the lines with a text."),
-        Binding("exclamation_mark", "invert", "inverse", id="log.invert", tooltip="Show the lines without that text."),
-        Binding("n", "seek(1)", "next hit", id="log.next", show=False),
-        Binding("N", "seek(-1)", "previous hit", id="log.previous", show=False),
-        Binding("right_square_bracket", "milestone(1)", "milestone", id="log.milestone_next", show=False),
-        Binding("left_square_bracket", "milestone(-1)", "milestone before", id="log.milestone_previous", show=False),
-        Binding("w", "wrap", "wrap", id="log.wrap", tooltip="Wrap long lines, or cut them."),
-        Binding("t", "times", "times", id="log.times", tooltip="Show when each line arrived here, UTC."),
-        Binding("z", "zoom", "zoom", id="log.zoom", tooltip="The whole screen for this pane, and back."),
-        Binding("v", "mark", "select", id="log.select", tooltip="Begin to select lines; j and k go on, y copies."),
-        Binding("y", "copy", "copy", id="log.copy", tooltip="Copy the selection, the current line or the page."),
-        Binding("W", "export", "export", id="log.export", tooltip="Write the whole log into a file."),
-        Binding("p", "pager", "pager", id="log.pager", tooltip="The whole log in $PAGER."),
-        Binding("G,end", "end", "end", id="log.end", show=False, tooltip="Go to the end and follow."),
-        Binding("g,home", "top", "top", id="log.top", show=False, tooltip="Go to the first line."),
-        Binding("j,down", "move(1)", "down", id="log.down", show=False),
-        Binding("k,up", "move(-1)", "up", id="log.up", show=False),
-        Binding("pagedown", "page(1, 1)", "page down", id="log.page_down", show=False),
-        Binding("pageup", "page(-1, 1)", "page up", id="log.page_up", show=False),
-        Binding("ctrl+d", "page(1, 2)", "half a page down", id="log.half_down", show=False),
-        Binding("ctrl+u", "page(-1, 2)", "half a page up", id="log.half_up", show=False),
-        Binding("right", "shift(8)", "right", id="log.right", show=False),
-        Binding("left", "shift(-8)", "left", id="log.left", show=False),
-        Binding("escape", "clear", "clear", id="log.clear", show=False, tooltip="End selection, search, filter."),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     class Zoom(Message):
         """The whole screen for this pane, or back."""
@@ -104,21 +64,19 @@ class LogPane(Vertical, can_focus=True):
             self.lines = lines
             self.left_out = left_out
 
-    class Export(Message):
-        """The whole log of a run is wanted as a file; the app asks for its name."""
+    class OfRun(Message):
+        """Something is wanted of a run's whole log."""
 
         def __init__(self, run: int, path: Path) -> None:
             super().__init__()
             self.run = run
             self.path = path
 
-    class Pager(Message):
-        """The whole log of a run is wanted in the pager."""
+    class Export(OfRun):
+        """The log as a file; the app asks for its name."""
 
-        def __init__(self, run: int, path: Path) -> None:
-            super().__init__()
-            self.run = run
-            self.path = path
+    class Pager(OfRun):
+        """The log in the pager."""
 
     def __init__(self, slot: Slot | None = None, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -126,26 +84,21 @@ class LogPane(Vertical, can_focus=True):
         self._now = datetime.now(UTC)
         self._text: LogText | None = None
         self._generation = 0
-        self._filter, self._inverse, self._search = "", False, ""
+        self._finder = LogFinder()
         self._kept: tuple[str, str] = ("", "")  # what was typed, before the prompt was opened
-        self._found: Matches | None = None  # of the filter
-        self._hits: Matches | None = None
-        self._seeking = 0
         self._said = ""
         self._opened = ""
-        self._titles: tuple[object, object] = (None, None)
-        self._view = LogView()
         self._prompt = LogPrompt(compact=True)
 
     def compose(self) -> ComposeResult:
         """The lines, and the line to type in."""
-        yield self._view
+        yield self.view
         yield self._prompt
 
     def on_mount(self) -> None:
         """Look from now on."""
         hertz = HERTZ_OVER_SSH if os.environ.get("SSH_CONNECTION") else HERTZ
-        self.set_interval(1 / hertz, self._look)
+        self.set_interval(1 / hertz, self._beat)
         self._show_title()
         self._look()
 
@@ -182,78 +135,55 @@ class LogPane(Vertical, can_focus=True):
     @property
     def toggles(self) -> dict[str, Any]:
         """What is worth remembering."""
-        view = self._view
-        return {"wrap": view.wrap, "times": view.times, "filter": self._filter, "inverse": self._inverse}
+        return {
+            "wrap": self.view.paint.wrap,
+            "times": self.view.paint.times,
+            "filter": self._finder.filter,
+            "inverse": self._finder.inverse,
+        }
 
     @toggles.setter
     def toggles(self, values: Mapping[str, Any]) -> None:
-        self._view.wrap = values.get("wrap") is True
-        self._view.times = values.get("times") is True
+        self.view.paint.wrap = values.get("wrap") is True
+        self.view.paint.times = values.get("times") is True
         kept = values.get("filter")
-        self._filter = "".join(filter(str.isprintable, kept)) if isinstance(kept, str) else ""
-        self._inverse = values.get("inverse") is True
+        text = "".join(filter(str.isprintable, kept)) if isinstance(kept, str) else ""
+        self._finder.set_filter(text, inverse=values.get("inverse") is True)
         self._renew()
-
-    @property
-    def following(self) -> bool:
-        """Whether the end stays in view."""
-        return self._view.follow
-
-    @property
-    def new_lines(self) -> int:
-        """How many lines have come since it stopped following."""
-        return self._view.new
-
-    @property
-    def shown_lines(self) -> list[str]:
-        """The lines seen, each whole."""
-        return self._text.page(self._view.seen) if self._text else []
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _renew(self) -> None:
         """The text is another one: begin at its end, with the same filter."""
         self._generation = self._text.generation if self._text else 0
-        self._found = self._begin(self._filter, self._inverse, self._found, among=False)
-        self._view.show(self._text)
-        self._view.only(self._found)
-        self._search_anew()
+        self._finder.use(self._text)
+        self.view.show(self._text)
+        self.view.only(self._finder.found)
         if self.is_mounted:
             self._look()
 
-    def _begin(self, text: str, inverse: bool, before: Matches | None, *, among: bool) -> Matches | None:
-        if before:
-            before.cancel()
-        if not text or not self._text:
-            return None
-        return self._text.matching(
-            (text, inverse), *([(self._filter, self._inverse)] if among and self._filter else [])
-        )
-
-    def _search_anew(self) -> None:
-        self._seeking = 0
-        self._hits = self._begin(self._search, False, self._hits, among=True)
-        self._view.highlight(self._search)
+    def _beat(self) -> None:
+        """Panes beside each other are painted in one frame: a key waits for one paint, not for two."""
+        beside = [pane for pane in self.parent.children if isinstance(pane, LogPane)] if self.parent else []
+        if beside[:1] == [self]:
+            for pane in beside:
+                pane._look()
 
     def _look(self) -> None:
         """Paint what is new, unless the terminal has not yet taken what was painted."""
         text = self._text
-        if self._busy():
+        if self.busy:
             return
         if text and text.generation != self._generation:
             self._renew()
             return
         if text and not text.ready:
             self.set_timer(SOON, self._look)
-        if self._seeking:
+        if self._finder.seeking:
             self._seek()
-        self._view.note = self._note()
-        self._view.look()
+        self.view.note = self._note()
+        self.view.look()
         self._show_subtitle()
-
-    def _busy(self) -> bool:
-        writer = getattr(self.app._driver, "_writer_thread", None)
-        return writer is not None and writer._queue.qsize() > 0
 
     def _note(self) -> str:
         """Why there are no lines."""
@@ -266,54 +196,31 @@ class LogPane(Vertical, can_focus=True):
             return "reading ..."
         if text.end == text.first:
             return "no output yet" if slot.active or slot.run is None else "no output"
-        return "no line is let through by the filter" if self._found and self._found.done else "filtering ..."
+        return (
+            "no line is let through by the filter"
+            if self._finder.found and self._finder.found.done
+            else "filtering ..."
+        )
 
     # ── title and subtitle ───────────────────────────────────────────────────────────────────────────────────
 
     def _show_title(self) -> None:
-        told = title(self._slot, self._now)
-        if self._titles[0] != told:
-            self._titles = (told, self._titles[1])
-            self._border_title = told
-            self._repaint_edge(-1)
+        self.set_edges(title(self._slot, self._now), self._foot)
 
     def _show_subtitle(self) -> None:
-        told = Content(" · ".join(filter(None, self._states())))
-        if self._titles[1] != told:
-            self._titles = (self._titles[0], told)
-            self._border_subtitle = told
-            self._repaint_edge(self.content_size.height)
-
-    def _repaint_edge(self, y: int) -> None:
-        """Of the border only the row with the text: setting it in Textual's way paints the whole pane."""
-        self.refresh(Region(-1, y, self.outer_size.width, 1))
+        self.set_edges(self._head, Content(" · ".join(self._states())))
 
     def _states(self) -> list[str]:
         """What is worth knowing, in words."""
-        view, parts = self._view, []
+        view, parts = self.view, []
         if self._said:
             parts.append(self._said)
-        if (selected := view.selected) and self._text:
-            parts.append(f"{self._count_selected(selected):,} selected")
-        if self._search:
-            parts.append(f"/{self._search} {self._place_of_hit()}".rstrip())
-        if self._filter:
-            parts.append(f"{'not ' if self._inverse else ''}&{self._filter} {_counted(self._found)}".rstrip())
+        if view.mark is not None:
+            parts.append(f"{len(view.selection):,} selected")
+        parts += self._finder.states(view.cursor)
         if not view.follow:
             parts.append(f"+{view.new:,} new" if view.new else "staying")
         return parts
-
-    def _place_of_hit(self) -> str:
-        hits, at = self._hits, self._view.cursor
-        if not hits or at is None or not hits.done:
-            return _counted(hits)
-        rank = hits.rank(at)
-        on_hit = rank < hits.end and hits.line(rank) == at
-        return f"{rank - hits.first + 1:,} of {hits.end - hits.first:,}" if on_hit else _counted(hits)
-
-    def _count_selected(self, selected: tuple[int, int]) -> int:
-        rows = self._view.rows
-        return rows.row(selected[1] + 1) - rows.row(selected[0]) if rows else 0
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -321,64 +228,18 @@ class LogPane(Vertical, can_focus=True):
         """`escape` is ours only while there is something to clear; `n` needs a search, `!` a filter."""
         match action:
             case "clear":
-                return bool(self._view.cursor is not None or self._search or self._filter)
+                return bool(self.view.cursor is not None or self._finder.search or self._finder.filter)
             case "seek":
-                return True if self._search else None
+                return True if self._finder.search else None
             case "export" | "pager":
-                return True if self._slot.run is not None and self._slot.log else None
+                return True if self._of_run() else None
         return True
 
-    def _done(self, said: str = "") -> None:
+    def done(self, said: str = "") -> None:
+        """A key was obeyed; what there is to say about it stays until the next."""
         self._said = said
         self._show_subtitle()
         self.refresh_bindings()
-
-    def action_follow(self) -> None:
-        """Follow, or stay."""
-        if self._view.follow:
-            self._view.stay()
-        else:
-            self._view.to_end()
-        self._done()
-
-    def action_end(self) -> None:
-        """Go to the end and follow."""
-        self._view.to_end()
-        self._done()
-
-    def action_top(self) -> None:
-        """Go to the first line."""
-        self._view.to_top()
-        self._done()
-
-    def action_move(self, lines: int) -> None:
-        """Move by a line, or with a selection its end."""
-        if self._view.mark is not None:
-            self._view.extend(lines)
-        else:
-            self._view.move(lines)
-        self._done()
-
-    def action_page(self, pages: int, part: int) -> None:
-        """Move by a page, or a part of one."""
-        lines = pages * max((self._view.size.height - (part == 1)) // part, 1)
-        self.action_move(lines)
-
-    def action_shift(self, columns: int) -> None:
-        """Move sideways."""
-        self._view.shift(columns)
-
-    def action_wrap(self) -> None:
-        """Wrap long lines, or cut them."""
-        self._view.wrap = not self._view.wrap
-        self._view.shift(0)
-        self._done()
-
-    def action_times(self) -> None:
-        """Show when each line arrived, or not."""
-        self._view.times = not self._view.times
-        self._view.look()
-        self._done()
 
     def action_zoom(self) -> None:
         """The app has the screen."""
@@ -386,90 +247,69 @@ class LogPane(Vertical, can_focus=True):
 
     def action_clear(self) -> None:
         """End the selection; else the search; else the filter."""
-        view = self._view
+        view = self.view
         if view.cursor is not None:
             view.cursor = view.mark = None
             view.look()
-        elif self._search:
+        elif self._finder.search:
             self._set_search("")
         else:
             self._set_filter("")
-        self._done()
+        self.done()
+
+    def _of_run(self) -> tuple[int, Path] | None:
+        slot = self._slot
+        return None if slot.run is None or slot.log is None else (slot.run, slot.log)
 
     def action_export(self) -> None:
         """The whole log into a file."""
-        if self._slot.run is not None and self._slot.log:
-            self.post_message(self.Export(self._slot.run, self._slot.log))
+        if found := self._of_run():
+            self.post_message(self.Export(*found))
 
     def action_pager(self) -> None:
         """The whole log in the pager."""
-        if self._slot.run is not None and self._slot.log:
-            self.post_message(self.Pager(self._slot.run, self._slot.log))
+        if found := self._of_run():
+            self.post_message(self.Pager(*found))
 
     # ── selection ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def action_mark(self) -> None:
-        """Begin a selection at the current line, or at the last one seen; or end it."""
-        view = self._view
-        if view.mark is not None:
-            view.mark = None
-        elif seen := view.seen:
-            view.stay()
-            if view.cursor not in seen:
-                view.cursor = seen[-1]
-            view.mark = view.cursor
-        view.look()
-        self._done()
-
     def action_copy(self) -> None:
         """The selection; without one the current line, while it is seen; without that the page."""
-        view, text = self._view, self._text
-        if text is None or view.rows is None or not (numbers := view.seen):
-            return
-        left_out = 0
-        if selected := view.selected:
-            first, end = view.rows.row(selected[0]), view.rows.row(selected[1] + 1)
-            left_out = max(end - first - MOST_COPIED, 0)
-            numbers = [view.rows.number(row) for row in range(first, end - left_out)]
-        elif view.cursor in numbers:
-            numbers = [view.cursor]
-        self.post_message(self.Copied("\n".join(text.page(numbers)) + "\n", len(numbers), left_out))
-        view.mark = None
-        view.look()
-        self._done()
+        numbers, left_out = self.view.to_copy()
+        if self._text and numbers:
+            self.post_message(self.Copied("\n".join(self._text.page(numbers)) + "\n", len(numbers), left_out))
+            self.view.mark = None
+            self.view.look()
+            self.done()
 
     @on(LogView.Moved)
     def _moved(self, message: LogView.Moved) -> None:
         message.stop()
-        self._done()
+        self.done()
 
     # ── search and filter ────────────────────────────────────────────────────────────────────────────────────
 
-    def action_search(self) -> None:
-        """Type what to search."""
-        self._open("search")
-
-    def action_filter(self) -> None:
-        """Type what the lines shown must have."""
-        self._open("filter")
+    def action_look_for(self, what: str) -> None:
+        """Type what to search, or what the lines shown must have."""
+        self._open(what)
 
     def action_invert(self) -> None:
         """Show the lines that the filter hid, and hide the others."""
-        if self._filter:
-            self._inverse = not self._inverse
-            self._set_filter(self._filter)
-            self._done()
+        finder = self._finder
+        finder.inverse = not finder.inverse
+        if finder.filter:
+            self._set_filter(finder.filter)
+            self.done()
         else:
-            self._inverse = True
             self._open("filter")
 
     def _open(self, what: str) -> None:
-        self._kept, self._opened = (self._search, self._filter), what
+        self._kept, self._opened = (self._finder.search, self._finder.filter), what
         self._prompt.placeholder = {"search": "search in the log", "filter": "only lines with"}[what]
-        if what == "filter" and self._inverse:
+        if what == "filter" and self._finder.inverse:
             self._prompt.placeholder = "only lines without"
         with self._prompt.prevent(Input.Changed):
-            self._prompt.value = self._search if what == "search" else self._filter
+            self._prompt.value = self._kept[what == "filter"]
         self._prompt.action_select_all()
         self._prompt.add_class("-open")
         self._prompt.focus()
@@ -478,9 +318,9 @@ class LogPane(Vertical, can_focus=True):
         self._opened = ""
         self._prompt.remove_class("-open")
         self.focus()
-        if not self._filter:
-            self._inverse = False
-        self._done()
+        if not self._finder.filter:
+            self._finder.inverse = False
+        self.done()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -496,7 +336,7 @@ class LogPane(Vertical, can_focus=True):
         event.stop()
         searched = self._opened == "search"
         self._close()
-        if searched and self._search:
+        if searched and self._finder.search:
             self._begin_seek(1)
 
     @on(LogPrompt.GivenUp)
@@ -510,15 +350,13 @@ class LogPane(Vertical, can_focus=True):
         self._close()
 
     def _set_search(self, text: str) -> None:
-        if text != self._search:
-            self._search = text
-            self._search_anew()
+        if text != self._finder.search:
+            self._finder.set_search(text)
+            self.view.highlight(text)
 
     def _set_filter(self, text: str) -> None:
-        self._filter = text
-        self._found = self._begin(text, self._inverse, self._found, among=False)
-        self._view.only(self._found)
-        self._search_anew()
+        self._finder.set_filter(text, inverse=self._finder.inverse)
+        self.view.only(self._finder.found)
         self._look()
 
     def action_seek(self, step: int) -> None:
@@ -526,41 +364,26 @@ class LogPane(Vertical, can_focus=True):
         self._begin_seek(step)
 
     def _begin_seek(self, step: int) -> None:
-        self._seeking = step
+        self._finder.seek(step)
         self._said = ""
         self._seek()
-        self._done(self._said)
+        self.done(self._said)
 
     def _seek(self) -> None:
         """Go to the hit that is wanted, if it is known by now."""
-        hits, view = self._hits, self._view
-        if hits is None:
-            self._seeking = 0
-            return
-        here = view.cursor if view.cursor in view.seen and view.cursor is not None else None
-        if self._seeking > 0:
-            start = view.number_at_top if here is None else here + 1
-            if hits.low > start and not hits.done:
-                return
-            rank = hits.rank(start)
-        else:
-            rank = hits.rank((view.seen or [0])[-1] + 1 if here is None else here) - 1
-        if not hits.first <= rank < hits.end:
-            if not hits.done:
-                return
-            if hits.first == hits.end:
-                self._said, self._seeking = "not found", 0
-                return
-            rank = hits.first if self._seeking > 0 else hits.end - 1
-            self._said = "wrapped around"
-        self._seeking = 0
-        view.go_to(hits.line(rank))
+        view, seen = self.view, self.view.seen or [0]
+        here = view.cursor if view.cursor in seen else None
+        after, before = (seen[0], seen[-1] + 1) if here is None else (here + 1, here)
+        number, said = self._finder.target(after, before)
+        self._said = said or self._said
+        if number is not None:
+            view.go_to(number)
 
     # ── milestones ───────────────────────────────────────────────────────────────────────────────────────────
 
     def action_milestone(self, step: int) -> None:
         """Go to the next milestone, or the one before."""
-        text, view = self._text, self._view
+        text, view = self._text, self.view
         if text is None:
             return
         known = [(number, mark) for mark in self._slot.marks if (number := text.locate(mark.offset)) is not None]
@@ -571,15 +394,7 @@ class LogPane(Vertical, can_focus=True):
         else:
             found = next((one for one in reversed(known) if one[0] < here), None)
         if found is None:
-            self._done("no further milestone" if known else "no milestone yet")
+            self.done("no further milestone" if known else "no milestone yet")
             return
         view.go_to(found[0])
-        self._done(f"milestone {known.index(found) + 1} of {len(known)}: {found[1].kind.replace('_', ' ')}")
-
-
-def _counted(found: Matches | None) -> str:
-    """How many, and how far the scan is."""
-    if found is None:
-        return ""
-    count = f"({found.end - found.first:,})"
-    return count if found.done else f"{count} {found.fraction:.0%}".replace("%", " %")
+        self.done(f"milestone {known.index(found) + 1} of {len(known)}: {found[1].kind.replace('_', ' ')}")

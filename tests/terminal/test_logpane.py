@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,12 +12,16 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.content import Content
+from textual.drivers._writer_thread import WriterThread
+from textual.drivers.linux_driver import LinuxDriver
 from textual.pilot import Pilot
 
 from aogconsole.board import Mark, Slot
 from aogconsole.staging.logfile import LogFile
 from aogconsole.staging.logtimes import ArrivalWriter
 from aogconsole.text import clean
+from tests.support.terminal import Terminal
 from widgets.logpane import LogPane
 from widgets.logview import LogView
 
@@ -377,3 +382,61 @@ async def test_truncated_and_another_run(tmp_path: Path) -> None:
         app.pane.text = log
         await until(pilot, lambda: app.seen[0] == "another run")
         log.close()
+
+
+APP = """
+import sys
+from pathlib import Path
+from textual.app import App
+from aogconsole import text
+from aogconsole.board import Slot
+from aogconsole.staging import logfile
+from widgets.logpane import LogPane
+
+class Shown(App):
+    BINDINGS = [("q", "quit", "quit")]
+    def compose(self):
+        yield LogPane(Slot("A", 7, 3, state="running", why=sys.argv[2]))
+    def on_mount(self):
+        self.query_one(LogPane).text = logfile.LogFile(Path(sys.argv[1]))
+        self.query_one(LogPane).focus()
+
+if len(sys.argv) > 3:
+    logfile.clean = lambda line: line  # broken on purpose
+Shown().run()
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_nothing_hostile_reaches_a_terminal(tmp_path: Path, broken: bool) -> None:
+    """In the bytes of a real terminal none of the log's own controls is found; without `clean` they are."""
+    path = tmp_path / "7.log"
+    path.write_bytes(b"first\n\x1b]52;c;aGk=\x07\x1b]2;owned\x07\xc2\x9b31m\xe2\x80\xae end of it\nlast\n")
+    with Terminal([sys.executable, "-c", APP, path, "", *(["broken"] if broken else [])], cols=100) as terminal:
+        terminal.wait_for_bytes(b"last")
+        if not broken:
+            terminal.send("/", "end of", "enter")
+            terminal.wait_for("1 of 1")
+            terminal.send("w", "t", "v", "k")
+            terminal.wait_for("2 selected")
+        terminal.send("q")
+        terminal.wait_exit()
+        reached = [mark for mark in (b"\x1b]52", b"\x1b]2;owned", b"\xc2\x9b", b"\xe2\x80\xae") if mark in terminal.raw]
+    assert bool(reached) == broken
+
+
+async def test_what_it_uses_of_textual_is_there() -> None:
+    """The private parts of Textual that keep a paint cheap: when one goes, this tells which."""
+    app = Stage(Slot("A"))
+    async with app.run_test() as pilot:
+        pane, view = app.pane, app.query_one(LogView)
+        assert isinstance(pane._border_title, Content)
+        assert {"_border_title", "_border_subtitle"} <= set(vars(pane))
+        assert not {"_size", "_container_size"} & set(vars(LogView))
+        before = app.screen._layout_required
+        view.set_bar(1_000_000, 5)
+        assert (view.virtual_size.height, view.scroll_y) == (1_000_000, 5)
+        assert app.screen._layout_required == before
+        await pilot.pause()
+    assert WriterThread(sys.stdout)._queue.qsize() == 0
+    assert LinuxDriver(app)._writer_thread is None
