@@ -7,7 +7,7 @@ from textual.binding import Binding
 KEYS: tuple[Binding, ...] = (
     Binding("f", "follow", "follow", id="log.follow", tooltip="Follow new lines, or stay."),
     Binding(
-        "slash", "look_for('search')", "search", id="log.search", tooltip="Search; a capital letter makes case matter."
+        "slash", "look_for('search')", "search", id="log.search", tooltip="Search; with a capital, case matters."
     ),
     Binding("ampersand", "look_for('filter')", "filter", id="log.filter", tooltip="Show only the lines with a text."),
     Binding("exclamation_mark", "invert", "inverse", id="log.invert", tooltip="Show the lines without that text."),
