@@ -6,8 +6,10 @@ Pure.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import punctuation
 from typing import Final, Literal
 
 from aogconsole.board import Line
@@ -77,7 +79,7 @@ ACTIONS: Final = (
     Action("show.staged", "D", "staged", "List staged data with the days left; enter keeps them, or no longer."),
     Action("show.mails", "M", "mails", "List every mail and what became of it, those that are no requests too."),
     Action("show.handover", "H", "handover", "Sum the shift up: what needs a person, what goes on, what was done."),
-    Action("show.connections", "S", "connections", "Tell how each connection is, and try everything once more."),
+    Action("show.connections", "E", "connections", "Tell how each connection is, and try everything once more."),
     Action("show.commands", "C", "commands", "Show what this console did, and what everybody did."),
     Action("console.check", "A", "archive", "Ask the archive about a MOUS and an account, without a request."),
     Action("console.paste", "i", "paste", "Take a mail in that is pasted as text.", acts=True),
@@ -90,7 +92,13 @@ ACTIONS: Final = (
 )
 """In the order in which help and docs tell them."""
 BY_ID: Final[Mapping[str, Action]] = {action.id: action for action in ACTIONS}
-SHOWN: Final = {"slash": "/", "question_mark": "?"}
+_RENAMED: Final = {
+    "solidus": "slash", "reverse_solidus": "backslash", "commercial_at": "at", "hyphen_minus": "minus",
+    "plus_sign": "plus", "low_line": "underscore",
+}  # fmt: skip
+_SIGNS: Final = {sign: unicodedata.name(sign).lower().replace("-", "_").replace(" ", "_") for sign in punctuation}
+SHOWN: Final[Mapping[str, str]] = {_RENAMED.get(name, name): sign for sign, name in _SIGNS.items()}
+"""Signs by Textual's names of their keys."""
 FOOTER: Final = (
     "request.next", "request.stage", "request.refuse", "request.letter",
     "show.filter", "show.next_pane", "console.help", "console.palette",

@@ -31,6 +31,7 @@ from aogconsole.jobcontrol import install_signals, suspend, why_not_suspend
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 from aogconsole.keyboard import Keyboard
+from aogconsole.keymap import keymap
 from aogconsole.letterdesk import Letters
 from aogconsole.logs import Logs
 from aogconsole.lookups import Lookups
@@ -113,7 +114,7 @@ class Console(TypeAhead, Copying, Crash):
     def on_mount(self) -> None:
         """Look at the journal only after the first paint."""
         install_signals(self, asyncio.get_running_loop())
-        self.set_keymap(dict(entry.split("=", 1) for entry in self.session.config.settings.console.keys))
+        self.set_keymap(keymap(self.session.config.settings.console.keys))
         self._kept = remembered.load(self.session.config.journal_path)
         self.call_after_refresh(self._begin)
 

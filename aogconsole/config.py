@@ -250,6 +250,10 @@ def _check(settings: Settings, path: Path) -> None:
             datetime.date.fromisoformat(settings.mail.since)
         except ValueError:
             raise ConfigError(f"mail.since in {path} is not a date", "write it as 2026-11-21") from None
+    if settings.console.keys:
+        from aogconsole.keymap import keymap
+
+        keymap(settings.console.keys)
     for key, url, schemes in (
         ("mail.inbox", settings.mail.inbox, ("imap://", "imaps://", "maildir:")),
         ("mail.outgoing", settings.mail.outgoing, ("smtp://", "smtps://", "maildir:")),
