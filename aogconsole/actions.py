@@ -76,7 +76,7 @@ ACTIONS: Final = (
     Action("show.zoom", "z", "zoom", "Give the pane the whole screen, or take it back."),
     Action("show.letters", "L", "letters", "List letters; enter opens one."),
     Action("show.runs", "R", "runs", "List runs; enter opens a run's log."),
-    Action("show.staged", "D", "staged", "List staged data with the days left; enter keeps them, or no longer."),
+    Action("show.staged", "D", "staged", "List staged data with the days left; K keeps them, or no longer."),
     Action("show.mails", "M", "mails", "List every mail and what became of it, those that are no requests too."),
     Action("show.handover", "H", "handover", "Sum the shift up: what needs a person, what goes on, what was done."),
     Action("show.connections", "E", "connections", "Tell how each connection is, and try everything once more."),

@@ -125,7 +125,7 @@ class Keyboard:
     def _keys(self, pane: Widget) -> list[tuple[str, str]]:
         found: dict[str, list[str]] = {}
         for binding in (binding for _, binding in pane._bindings if binding.id):
-            found.setdefault(binding.description, []).append(self._app.get_key_display(binding))
+            found.setdefault(binding.tooltip or binding.description, []).append(self._app.get_key_display(binding))
         return [(" ".join(keys), what) for what, keys in found.items()]
 
     def commands(self) -> Iterator[Command]:

@@ -91,13 +91,13 @@ class Logs:
     async def open(self, run: int) -> None:
         """A run's log on the whole screen, until it is closed. Raises UsageError."""
         slot = await self._app.lookups.read(lambda journal: boards.slot_of(journal, "", journal.fetch("run", run)))
-        screen = LogScreen(slot)
-        closed = self._app.push_screen(screen, wait_for_dismiss=True)
+        screen, closed = LogScreen(slot), asyncio.Event()
+        await self._app.push_screen(screen, lambda _: closed.set())
+        pane = screen.pane
         try:
-            pane = screen.pane
             self.show(pane, slot)
             pane.tick(times.now())
-            await closed
+            await closed.wait()
         finally:
             self._forget(pane)
 

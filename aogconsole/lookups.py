@@ -138,13 +138,15 @@ class Lookups:
 
         async def opened(picked: Picked) -> None:
             run, _, off = picked.row.partition(" ")
-            if self._app.read_only:
+            if picked.verb == "open":
+                await self._app.logs.open(int(run))
+            elif self._app.read_only:
                 self._app.say("This console is read-only: nothing can be changed.", error=True)
             else:
                 await self._app.deeds.keep(int(run), off=bool(off))
 
         heads = ("run", "request", "deleted on", "days left", "", "link")
-        await self.pick("Staged data: enter keeps them, or no longer", heads, rows, opened)
+        await self.pick("Staged data", heads, rows, opened, {"K": ("keep", "keep, or no longer")})
 
     async def _mails(self) -> None:
         def rows(journal: Journal) -> list[Row]:

@@ -28,7 +28,7 @@ from widgets.status import Keys, Reingestion, Said, Tabs, Title, slot_name
 
 WIDE = (120, 30)
 """Columns and rows from which on everything is seen at once."""
-TINY = (40, 12)
+TINY = (40, 14)
 """Below: no tabs, no entitlement panel."""
 
 

@@ -126,16 +126,25 @@ class Keys(Static):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)
+        self._keys: list[tuple[str, str, bool]] = []
 
     def show(self, keys: Sequence[tuple[str, str, bool]]) -> None:
-        """Key, label, and whether it is possible."""
+        """Key, label, and whether it is possible. Where they do not all fit, those in the middle give way."""
+        self._keys = list(keys)
+        shown = self._keys[:]
+        while len(shown) > 2 and sum(len(key) + len(label) + 3 for key, label, _ in shown) - 2 > self.size.width - 2:
+            del shown[-3 if len(shown) > 3 else 1]
         parts = [
-            Content.assemble((key, "bold $text-accent" if on else "$text-disabled"), f" {label}")
-            if on
+            Content.assemble((key, "bold $text-accent"), f" {label}")
+            if possible
             else Content.styled(f"{key} {label}", "$text-disabled")
-            for key, label, on in keys
+            for key, label, possible in shown
         ]
         self.update(Content("  ").join(parts), layout=False)
+
+    def on_resize(self) -> None:
+        """As many as fit now."""
+        self.show(self._keys)
 
 
 class Reingestion(Static):
