@@ -6,9 +6,7 @@ from textual.binding import Binding
 
 KEYS: tuple[Binding, ...] = (
     Binding("f", "follow", "follow", id="log.follow", tooltip="Follow new lines, or stay."),
-    Binding(
-        "slash", "look_for('search')", "search", id="log.search", tooltip="Search; with a capital, case matters."
-    ),
+    Binding("slash", "look_for('search')", "search", id="log.search", tooltip="Search; with a capital, case matters."),
     Binding("ampersand", "look_for('filter')", "filter", id="log.filter", tooltip="Show only the lines with a text."),
     Binding("exclamation_mark", "invert", "inverse", id="log.invert", tooltip="Show the lines without that text."),
     Binding("n", "seek(1)", "next hit", id="log.next", show=False),
