@@ -7,7 +7,6 @@ process of its own. What a key does is in `actions.py`, how it is done in `deeds
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -22,20 +21,16 @@ from aogconsole import remembered, times
 from aogconsole.actions import BY_ID, NEXT, doing
 from aogconsole.attached import AttachedEngine, command
 from aogconsole.board import Board, Line, Query
-from aogconsole.checks import Checks
 from aogconsole.copying import Copying
 from aogconsole.crash import Crash
-from aogconsole.deeds import Deeds
 from aogconsole.herald import HERE, Herald, engine_words
 from aogconsole.jobcontrol import install_signals, suspend, why_not_suspend
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 from aogconsole.keyboard import Keyboard
 from aogconsole.keymap import keymap
-from aogconsole.letterdesk import Letters
-from aogconsole.logs import Logs
-from aogconsole.lookups import Lookups
 from aogconsole.mainscreen import MainScreen
+from aogconsole.parts import Parts
 from aogconsole.text import clean
 from aogconsole.typeahead import TypeAhead
 from aogconsole.watch import Watch
@@ -54,7 +49,7 @@ COMMANDS = 500
 """Commands of this console that are remembered."""
 
 
-class Console(TypeAhead, Copying, Crash):
+class Console(TypeAhead, Copying, Crash, Parts):
     """The app. Its exit code is 0, or 128 and the number of the signal that ended it."""
 
     CSS_PATH = "console.tcss"
@@ -77,7 +72,7 @@ class Console(TypeAhead, Copying, Crash):
         self.session = session
         self.copy_settings = session.config.settings.console
         self.read_only = session.read_only
-        self.board = Board()
+        self.board = self._blank = Board()
         self.done: deque[str] = deque(maxlen=COMMANDS)
         """What this console did: time, command, what came of it."""
         self._welcome = welcome
@@ -91,13 +86,8 @@ class Console(TypeAhead, Copying, Crash):
         self.who = Actor.current("console").who
         self._watch = Watch(self.open_journal, session.config.settings, self._tell)
         self._engine = None if session.read_only else AttachedEngine(command(session.config.file), self._engine_says)
-        self.deeds = Deeds(self)
         self.keyboard = Keyboard(self)
-        self.letters = Letters(self)
-        self.checks = Checks(self)
-        self.lookups = Lookups(self)
         self._herald = Herald(self.write, bell=session.config.settings.console.bell)
-        self.logs = Logs(self)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -129,8 +119,6 @@ class Console(TypeAhead, Copying, Crash):
         pane = self._kept.get("pane")
         panes = self.main.panes
         self.main.go(panes[pane] if isinstance(pane, int) and 0 <= pane < len(panes) else panes[0])
-        gc.collect()
-        gc.freeze()  # start-up's objects need no collecting: its longest pause was 66 ms
 
     def exit(self, *words: Any, **options: Any) -> None:
         """Leave, and keep what is to be found again."""
@@ -141,8 +129,7 @@ class Console(TypeAhead, Copying, Crash):
         """End what was begun."""
         self._herald.leave()
         self._watch.close()
-        self.deeds.close()
-        self.logs.close()
+        self.close_parts()
         if self._engine is not None:
             await self._engine.stop()
 
@@ -195,6 +182,8 @@ class Console(TypeAhead, Copying, Crash):
     def _arrived(self, event: Arrived) -> None:
         board, main = event.board, self.main
         fresh = not self.board.lines
+        if self.board is self._blank:
+            self.load_parts()
         self.board = board
         empty = f"Nothing is found with '{board.query.text}'." if board.query.text else "No open requests."
         main.requests.show(board.lines, board.left_out, empty)

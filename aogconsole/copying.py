@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import App
@@ -10,9 +11,11 @@ from textual.app import App
 from aogconsole.errors import AogError
 from aogconsole.remembered import state_folder
 from aogconsole.settings import Console as ConsoleSettings
-from backends.clipboard import Clipboard
-from widgets.dialogs import CopyRequest
 from widgets.logpane import LogPane
+
+if TYPE_CHECKING:
+    from backends.clipboard import Clipboard
+    from widgets.dialogs import CopyRequest
 
 
 class Copying(App[int]):
@@ -32,6 +35,8 @@ class Copying(App[int]):
 
     @functools.cached_property
     def _copier(self) -> Clipboard:
+        from backends.clipboard import Clipboard
+
         return Clipboard(self.copy_settings.clipboard, self.write, state_folder())
 
     async def copy(self, text: str, what: str) -> None:
@@ -47,8 +52,8 @@ class Copying(App[int]):
         """Textual calls this for what was selected with the mouse; its own way is lost in tmux and screen."""
         self.run_worker(self.copy(text, "Selection"), name="copy", group="copy")
 
-    @on(CopyRequest)
-    async def _copy_request(self, event: CopyRequest) -> None:
+    async def on_copy_request(self, event: CopyRequest) -> None:
+        """A dialog or a page wants a text copied."""
         await self.copy(event.text, event.what)
 
     @on(LogPane.Copied)

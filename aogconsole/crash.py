@@ -18,7 +18,6 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +159,8 @@ def keep(text: str) -> str:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

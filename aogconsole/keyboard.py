@@ -10,7 +10,6 @@ from textual.widget import Widget
 
 from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, Action, shown, why_not
 from aogconsole.board import Line
-from widgets.dialogs import Confirm
 from widgets.palette import Command
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Keyboard:
             "console.theme": app.action_change_theme,
             "console.suspend": self._alone(app.suspend_process),
             "console.quit": self._alone(self._quit),
-            "console.pause": self._alone(app.deeds.pause),
+            "console.pause": self._alone(self._pause),
         }
 
     def _alone(self, deed: Callable[[], Awaitable[None]]) -> Callable[[], object]:
@@ -136,7 +135,12 @@ class Keyboard:
                 run = partial(self.do, action.id)
                 yield Command(title, action.meaning, self.of(action), run, self.why_not(action))
 
+    async def _pause(self) -> None:
+        await self._app.deeds.pause()
+
     async def _quit(self) -> None:
+        from widgets.dialogs import Confirm
+
         app = self._app
         active = sum(slot.active for slot in app.board.slots)
         if active and app.engine_here:

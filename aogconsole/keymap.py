@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -40,6 +39,8 @@ def keymap(entries: Iterable[str]) -> dict[str, str]:
         if not sign:
             raise _wrong(f"'{clean(entry)}', which gives no key", 'write it as "request.stage=S"')
         if ident not in BY_ID:
+            import difflib
+
             near = difflib.get_close_matches(ident, BY_ID, 1, 0.4)
             hint = f"did you mean {near[0]}?" if near else f"the first is {ACTIONS[0].id}; the documentation has all"
             raise _wrong(f"'{clean(entry)}', but there is no action '{clean(ident)}'", hint)

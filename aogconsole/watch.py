@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from aogconsole import boards
 from aogconsole.board import Board, Query
 from aogconsole.errors import AogError
 from aogconsole.journal.store import Journal
@@ -69,6 +68,8 @@ class Watch:
                     journal.close()
 
     def _watch(self, journal: Journal) -> None:
+        from aogconsole import boards  # not on the first frame's way
+
         seen, looks = -1, 0
         while not self._ended:
             asked = self._asked.is_set()
@@ -76,7 +77,7 @@ class Watch:
             now = journal.data_version()
             looks += 1
             last, query = self._last, self._query
-            if now != seen or last is None or (looks % LOCK == 0 and self._engine_changed(journal)):
+            if now != seen or last is None or (looks % LOCK == 0 and boards.engine(journal)[0] != last.engine):
                 seen = now
                 self._show(boards.read(journal, self._settings, query))
             elif asked and query == replace(last.query, selected=query.selected):
@@ -84,9 +85,6 @@ class Watch:
             elif asked:
                 self._show(boards.read(journal, self._settings, query))
             self._asked.wait(EVERY)
-
-    def _engine_changed(self, journal: Journal) -> bool:
-        return self._last is None or boards.engine(journal)[0] != self._last.engine
 
     def _show(self, board: Board) -> None:
         if board != self._last and not self._ended:

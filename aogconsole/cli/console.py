@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -18,6 +19,7 @@ def console(session: Session, *, mouse: bool = True, welcome: str = "") -> int:
             "there is no configuration yet",
             "make one with `aogconsole config init`, or look around in `aogconsole demo`",
         )
+    gc.disable()  # a start leaves no garbage, and looking for it takes a tenth of it; the console goes on with it
     from aogconsole.app import run
 
     return run(session, mouse=mouse, welcome=welcome)
