@@ -86,7 +86,7 @@ class MainScreen(Screen[None]):
     @property
     def log_pane(self) -> LogPane | None:
         """The log pane with the focus."""
-        return self.focused if isinstance(self.focused, LogPane) else None
+        return self.current if isinstance(self.current, LogPane) else None
 
     @property
     def said(self) -> Said:
@@ -111,10 +111,15 @@ class MainScreen(Screen[None]):
         return self._zoomed
 
     @property
+    def current(self) -> Widget:
+        """The pane that has the focus, or in which a line to type in has it."""
+        inside = self.focused.ancestors_with_self if self.focused is not None else ()
+        return next((pane for pane in self.panes if pane in inside), self.requests)
+
+    @property
     def place(self) -> int:
-        """The number of the pane with the focus, in the order of `tab`."""
-        panes = self.panes
-        return panes.index(self.focused) if self.focused in panes else 0
+        """The number of the current pane, in the order of `tab`."""
+        return self.panes.index(self.current)
 
     def action_pane(self, number: int) -> None:
         """Go to a pane by its number, from 0."""
@@ -150,9 +155,7 @@ class MainScreen(Screen[None]):
     def _arrange(self, pane: Widget | None = None, size: tuple[int, int] | None = None) -> None:
         width, height = size or self.app.size
         narrow = width < WIDE[0] or height < WIDE[1]
-        current = pane or self.focused or self.requests
-        if current not in self.panes:
-            current = self.requests
+        current = pane or self.current
         with self.app.batch_update():
             self.set_class(narrow, "narrow")
             self.set_class(width < TINY[0] or height < TINY[1], "tiny")
@@ -174,7 +177,9 @@ class MainScreen(Screen[None]):
         self.query_one(Title).show(board, engine, now, read_only=read_only, trouble=trouble)
         needs = f", {board.needs} need you" if board.needs else ""
         found = f" · '{board.query.text}': {len(board.lines)} found" if board.query.text else ""
-        self.requests.border_title = f"Requests · {board.open} open{needs}{found}"
+        title = f"Requests · {board.open} open{needs}{found}"
+        if title != self.requests.border_title:  # it paints the whole list each time it is set
+            self.requests.border_title = title
         self.turned(board)
 
     def turned(self, board: Board) -> None:
@@ -182,8 +187,8 @@ class MainScreen(Screen[None]):
         names = [(f"Requests · {board.needs} need you" if board.needs else "Requests", False)]
         names += [(slot_name(slot), slot.trouble) for slot in board.slots]
         names.append(("Re-ingestion", False))
-        top = self.focused is self.entitlement or self.focused not in self.tabbed
-        self.query_one(Tabs).show(names, 0 if top or self.focused is None else self.tabbed.index(self.focused))
+        current = self.current
+        self.query_one(Tabs).show(names, self.tabbed.index(current) if current in self.tabbed else 0)
 
     def keys(self, keys: list[tuple[str, str, bool]]) -> None:
         """The footer."""
