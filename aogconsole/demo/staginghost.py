@@ -89,6 +89,7 @@ class DemoStagingHost:
 
     async def _run(self, ready: Future[int]) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(_told)
         logging.getLogger("asyncssh").setLevel(logging.ERROR)
         key = asyncssh.read_private_key(self.client_key).export_public_key().decode()
         try:
@@ -161,6 +162,12 @@ class DemoStagingHost:
         ]  # fmt: skip
         for stop in stops:
             stop.wait(GRACE)
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncssh writes once more to a client that has just gone: nothing to tell on an operator's screen."""
+    if not isinstance(context.get("exception"), BrokenPipeError):
+        loop.default_exception_handler(context)
 
 
 async def _drained(channel: asyncssh.SSHServerProcess[bytes]) -> None:
