@@ -15,7 +15,9 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
+from textual.scrollbar import ScrollTo, ScrollUp
 
 from aogconsole.board import Mark, Slot
 from aogconsole.staging.logfile import LogFile
@@ -440,3 +442,34 @@ async def test_what_it_uses_of_textual_is_there() -> None:
         await pilot.pause()
     assert WriterThread(sys.stdout)._queue.qsize() == 0
     assert LinuxDriver(app)._writer_thread is None
+
+
+async def test_wheel_and_scrollbar(tmp_path: Path) -> None:
+    """The wheel moves three rows, the thumb goes where it is dragged, a click beside it a page; at the end: follow."""
+    path = tmp_path / "7.log"
+    path.write_bytes(numbered(100))
+    async with stage(path) as (app, pilot):
+        view = app.query_one(LogView)
+        view.post_message(MouseScrollUp(view, 1, 1, 0, 0, 0, False, False, False))
+        await until(pilot, lambda: app.seen[0] == "line 87")
+        view.post_message(ScrollTo(y=10.0))
+        await until(pilot, lambda: app.seen[0] == "line 10")
+        view.post_message(ScrollUp())
+        await until(pilot, lambda: app.seen[0] == "line 1")
+        view.post_message(MouseScrollDown(view, 1, 1, 0, 0, 0, False, False, False))
+        await until(pilot, lambda: app.seen[0] == "line 4")
+        view.post_message(ScrollTo(y=90.0))
+        await until(pilot, lambda: app.pane.following)
+
+
+async def test_a_hit_among_wrapped_lines(tmp_path: Path) -> None:
+    """A hit is brought into view where lines of many rows are above it."""
+    path = tmp_path / "7.log"
+    path.write_bytes(b"".join(b"%d " % n + b"x" * 300 + b"\n" for n in range(20)) + b"needle\n" + b"y" * 500 + b"\n")
+    async with stage(path, size=(30, 12)) as (app, pilot):
+        await pilot.press("w", "g", "slash", *"needle", "enter")
+        await until(pilot, lambda: "needle" in app.seen and "1 of 1" in app.bottom)
+        await pilot.press("k", "k", "j")
+        assert "needle" in app.seen
+        await pilot.press("G")
+        assert app.seen[-1].startswith("y")
