@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -45,7 +46,7 @@ class Measured(App[None]):
     def compose(self) -> ComposeResult:
         """The counter above, the panes below."""
         yield self._label
-        make = {"log": lambda: Log(max_lines=None), "richlog": lambda: RichLog(markup=False)}.get(self._kind)
+        make: Callable[[], Widget] | None = {"log": Log, "richlog": RichLog}.get(self._kind)
         for name in "AB"[: len(self._files)]:
             slot = Slot(name, 1, 1, "20001", "uid___A001_X1590_X30ac", "running", started_at=datetime.now(UTC))
             self._panes.append(make() if make else LogPane(slot))
