@@ -46,9 +46,9 @@ def demo_command(session: Session, folder: Path | None, speed: float, *, headles
         inside = Session(site.config, read_only=session.read_only)
         if headless:
             return _headless(inside, site, speed, json_=json_)
-        from aogconsole.app import run
+        from aogconsole.cli.console import start
 
-        return run(inside, welcome=WELCOME if site.fresh else "")
+        return start(inside, welcome=WELCOME if site.fresh else "")
 
 
 def _headless(session: Session, site: DemoSite, speed: float, *, json_: bool) -> int:
