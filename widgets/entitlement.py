@@ -43,6 +43,7 @@ class Entitlement(VerticalScroll, can_focus=True):
     Entitlement {
         border: round $border-blurred;
         border-title-color: $text;
+        scrollbar-size-vertical: 1; scrollbar-gutter: stable;
         &:focus { border: round $border; }
         & > Static { width: 1fr; height: auto; padding: 0 1; }
     }
@@ -76,13 +77,34 @@ class Entitlement(VerticalScroll, can_focus=True):
         if detail != self._shown:
             fresh = self._shown is None or self._shown.line.id != line.id
             self._shown = detail
-            text.update(Content("\n").join(list(evidence(detail))))
+            self._lay_out()
             if fresh:
                 self.scroll_home(animate=False)
+
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        width = self.scrollable_content_region.width - 2
+        if self._shown is not None and width > 0:
+            lines = (line for row in evidence(self._shown) for line in hanging(row, width))
+            self.query_one(Static).update(Content("\n").join(list(lines)))
 
     def next(self, text: str) -> None:
         """What comes next, on the panel's lower edge."""
         self.border_subtitle = Content(text)
+
+
+def hanging(row: Content, width: int) -> Iterator[Content]:
+    """The lines of a row: what does not fit goes on below its text, not below its label."""
+    room = width - LABEL
+    if room < LABEL:
+        yield row
+        return
+    first, *others = (line for text in row[LABEL:].split("\n", allow_blank=True) for line in text.wrap(room))
+    yield row[:LABEL] + first
+    yield from (line.pad_left(LABEL) for line in others)
 
 
 def evidence(detail: Detail) -> Iterator[Content]:
@@ -134,7 +156,7 @@ def _people(facts: Mapping[str, Any]) -> Iterator[Content]:
     pi = facts.get("pi")
     yield _row("PI", _person(pi) if pi else "unknown")
     delegees = facts.get("delegees") or []
-    yield _row("delegees", str(len(delegees)) + "".join(f"\n{' ' * LABEL}{_person(one)}" for one in delegees))
+    yield _row("delegees", str(len(delegees)) + "".join(f"\n{_person(one)}" for one in delegees))
 
 
 def _person(person: Mapping[str, Any]) -> str:
