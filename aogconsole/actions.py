@@ -46,10 +46,8 @@ class Action:
 ACTIONS: Final = (
     Action("request.next", "enter", "next", "Do the selected request's next action.", acts=True),
     Action("request.stage", "s", "stage", "Put the entitled request into the queue for a slot.", acts=True),
-    Action(
-        "request.refuse", "x", "refuse", "Look at the refusal letter and send it; from unclear, pick one.", acts=True
-    ),
-    Action("request.letter", "m", "letter", "Look at the request's letter: read, edit, send, discard, send again."),
+    Action("request.refuse", "x", "refuse", "Look at the refusal letter and send it, or choose one.", acts=True),
+    Action("request.letter", "m", "letter", "Read, edit, send or discard the request's letter."),
     Action("request.recheck", "a", "ask again", "Have the archive asked again.", acts=True),
     Action("request.correct", "e", "correct", "Put other values into the request, and have it checked.", acts=True),
     Action("request.hold", "h", "hold", "Put the request aside.", acts=True),

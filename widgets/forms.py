@@ -56,8 +56,8 @@ class FieldsForm(Dialog[dict[str, str]]):
 
     DEFAULT_CSS = """
     FieldsForm .row { height: 1; }
-    FieldsForm .label { width: 12; height: 1; }
-    FieldsForm .wrong { height: auto; display: none; margin: 0 0 0 12; color: $error; text-style: bold; }
+    FieldsForm .label { width: 13; height: 1; }
+    FieldsForm .wrong { height: auto; display: none; margin: 0 0 0 13; color: $error; text-style: bold; }
     FieldsForm .row Input { width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

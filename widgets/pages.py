@@ -193,7 +193,7 @@ class ListPage(Page[Picked]):
     """Rows to pick one from: letters, mails, runs, staged data. `/` keeps those that have the words."""
 
     DEFAULT_CSS = """
-    ListPage #heads { height: 1; text-style: bold underline; }
+    ListPage #box > #heads { height: 1; text-style: bold underline; text-wrap: nowrap; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "pick('open')", "open", key_display="enter", id="list.open"),
