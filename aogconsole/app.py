@@ -99,7 +99,13 @@ class Console(TypeAhead, Copying, Crash, Parts):
     def get_default_screen(self) -> MainScreen:
         """The panes are the lowest screen."""
         self._main = MainScreen(self.session.config.settings.staging.slots)  # also when the screens are taken down
+        self._main.call_later(self._furnish)  # when it is composed, before it is laid out
         return self._main
+
+    def _furnish(self) -> None:
+        self.main.zoom(on=False)
+        self.main.keys(self.keyboard.footer())
+        self._tick()
 
     def on_mount(self) -> None:
         """Look at the journal only after the first paint."""
@@ -115,7 +121,6 @@ class Console(TypeAhead, Copying, Crash, Parts):
         if self._engine is not None:
             self._engine.start()
         self.set_interval(1.0, self._tick)
-        self._tick()
         pane = self._kept.get("pane")
         panes = self.main.panes
         self.main.go(panes[pane] if isinstance(pane, int) and 0 <= pane < len(panes) else panes[0])

@@ -147,7 +147,7 @@ class MainScreen(Screen[None]):
     @on(DescendantFocus)
     def _focused(self) -> None:
         field = self.query_one("#filter")
-        if self.focused is not field:
+        if field.display and self.focused is not field:
             field.display = False
         self._arrange()
         self.post_message(self.Turned())
@@ -162,11 +162,11 @@ class MainScreen(Screen[None]):
             single = narrow or self._zoomed
             top = current in (self.requests, self.entitlement)
             self.set_class(single, "single")
-            self.query_one("#top").set_class(not top, "out")
-            self.query_one("#slots").set_class(current not in self.logs, "out")
+            self.query_one("#top").set_class(single and not top, "out")
+            self.query_one("#slots").set_class(single and current not in self.logs, "out")
             for log in self.logs:
-                log.set_class(log is not current, "out")
-            self.query_one(Reingestion).set_class(not isinstance(current, Reingestion), "out")
+                log.set_class(single and log is not current, "out")
+            self.query_one(Reingestion).set_class(single and not isinstance(current, Reingestion), "out")
             self.entitlement.set_class(self._zoomed and current is self.requests, "out")
             self.requests.set_class(self._zoomed and current is self.entitlement, "out")
 

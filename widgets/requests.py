@@ -69,7 +69,7 @@ class RequestList(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._lines: tuple[Line, ...] = ()
         self._left_out = 0
-        self._empty = "No open requests."
+        self._empty = ""
         self._cursor = 0
         self._now: datetime | None = None
 

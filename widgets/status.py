@@ -33,7 +33,7 @@ class Title(Static):
     def show(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
         """`engine` in words; `trouble`: something failed that nobody has seen. What does not fit is left out."""
         self.set_class(trouble, "trouble")
-        width = self.size.width - 2
+        width = (self.size or self.app.size).width - 2  # shown before it is laid out, too
         lights = Content("  " if width > 90 else " ").join([_light(light) for light in board.lights])
         left = Content.assemble(
             "AOG console" if width > 90 else "AOG", "  READ-ONLY" if read_only else "", "  ", lights
@@ -71,6 +71,7 @@ class Tabs(Static):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)
+        self._painted = Content("")
         self._ends: list[int] = []
 
     def show(self, names: Sequence[tuple[str, bool]], current: int) -> None:
@@ -83,7 +84,10 @@ class Tabs(Static):
             parts.append(Content.styled(text, style))
             end += len(text)
             self._ends.append(end)
-        self.update(Content("").join(parts), layout=False)
+        tabs = Content("").join(parts)
+        if not tabs.is_same(self._painted):
+            self._painted = tabs
+            self.update(tabs, layout=False)
 
     def on_click(self, event: Click) -> None:
         """Ask for the clicked one."""
