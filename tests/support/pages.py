@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import click
+from textual.binding import Binding
+from textual.keys import format_key
 
+import widgets
 from aogconsole import config
+from aogconsole.actions import ACTIONS, shown
 from aogconsole.cli.root import cli
+from aogconsole.lookups import GROUPS
 from aogconsole.requests.request import TRANSITIONS, State, diagram
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,6 +166,56 @@ def _examples() -> str:
     return "\n".join(f"* `{form} --json`: [{file_of(form)}](json/{file_of(form)})" for form in forms)
 
 
+def _actions() -> str:
+    return "\n\n".join(
+        f"### {head}\n\n" + table(("key", "id", "what it does"), [
+            (f"`{shown(one.key)}`", f"`{one.id}`", one.meaning) for one in ACTIONS if one.group == group
+        ])
+        for group, head in GROUPS.items()
+    )  # fmt: skip
+
+
+PARTS = {
+    "RequestList": "The requests", "Entitlement": "The entitlement panel", "LogPane": "A log pane",
+    "LogPrompt": "Typing a search or a filter in a log pane", "Dialog": "Every dialog and page",
+    "Confirm": "A question: yes or no", "CleanInput": "A line to type in", "Choose": "A choice",
+    "FieldsForm": "A form", "AreaDialog": "A text to write or paste", "Page": "Every page",
+    "TextPane": "A text on a page", "PageScreen": "A page with a text", "ListPage": "A page with a list",
+    "ListPane": "The rows of a list", "LetterScreen": "A letter", "HelpScreen": "The help",
+}  # fmt: skip
+"""The widgets with keys of their own, in the order of the page."""
+
+
+def keyed_widgets() -> dict[str, list[Binding]]:
+    """Every class of the package `widgets` that binds keys, with those it binds itself."""
+    found = {}
+    for module in pkgutil.iter_modules(widgets.__path__):
+        for name, one in vars(importlib.import_module(f"widgets.{module.name}")).items():
+            if isinstance(one, type) and one.__module__ == f"widgets.{module.name}" and one.__dict__.get("BINDINGS"):
+                found[name] = [binding for binding in one.__dict__["BINDINGS"] if isinstance(binding, Binding)]
+    return found
+
+
+def _parts() -> str:
+    """The keys of each widget; those without an id are further keys of one that has, or digits."""
+    keyed = keyed_widgets()
+    return "\n\n".join(
+        f"### {head}\n\n"
+        + table(("key", "what it does"), [(_shown(one), _sentence(one)) for one in keyed[name] if one.id])
+        for name, head in PARTS.items() if any(one.id for one in keyed[name])
+    )  # fmt: skip
+
+
+def _shown(binding: Binding) -> str:
+    named = ({"escape": "escape", "enter": "enter"}.get(key, format_key(key)) for key in binding.key.split(","))
+    return " ".join(f"`{key}`" for key in named)
+
+
+def _sentence(binding: Binding) -> str:
+    told = (binding.tooltip or binding.description).removesuffix(".")
+    return f"{told[:1].upper()}{told[1:]}."
+
+
 MADE: dict[tuple[Path, str], Callable[[], str]] = {
     (ROOT / "README.md", "commands"): _commands_short,
     (ROOT / "README.md", "configuration"): _keys_short,
@@ -168,6 +225,8 @@ MADE: dict[tuple[Path, str], Callable[[], str]] = {
     (DOCS / "states.md", "states"): _states,
     (DOCS / "states.md", "arrows"): _arrows,
     (DOCS / "json.md", "examples"): _examples,
+    (DOCS / "console.md", "actions"): _actions,
+    (DOCS / "console.md", "parts"): _parts,
 }
 """File and name of each part, and what makes it."""
 

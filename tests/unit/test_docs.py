@@ -10,10 +10,11 @@ import os
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from aogconsole import config
 from aogconsole.errors import AogError
 from aogconsole.journal.store import statement
 from aogconsole.requests.request import TRANSITIONS, State
@@ -86,6 +87,51 @@ def test_the_verbs_of_the_staging_host_are_counted() -> None:
     verbs = set(re.findall(r"^do_(\w+)\(\)", script, re.MULTILINE))
     assert len(verbs) == 8
     assert "the script accepts eight verbs" in (DOCS / "administrator.md").read_text()
+
+
+def test_every_key_of_the_parts_is_told() -> None:
+    """Each class that binds keys has a place on the console's page, and each key that has an id says what it does."""
+    keyed = pages.keyed_widgets()
+    assert set(keyed) == set(pages.PARTS)
+    for name, bindings in keyed.items():
+        assert all(binding.description for binding in bindings if binding.id), name
+        untold = [one.key for one in bindings if not one.id and not one.key.isdigit()]
+        assert untold in ([], ["escape"], ["n,N,w"]), name  # an input's way out; what a list has no use for
+
+
+def test_every_setting_of_the_console_is_told() -> None:
+    """The section `console` stands on its page, and the clipboard's choices."""
+    text = (DOCS / "console.md").read_text()
+    for key in config.known_keys():
+        if key.section == "console":
+            assert f"console.{key.name}" in text
+            assert all(f"`{choice}`" in text for choice in get_args(key.type) if isinstance(choice, str)), key.name
+
+
+def test_the_pictures_are_whole_and_small() -> None:
+    """Those that pages show are there, none fetches anything from elsewhere, and the folder is no burden."""
+    folder = ROOT / "screenshots"
+    pictures = {file.stem for file in folder.glob("*.svg")}
+    assert pictures == {file.stem for file in folder.glob("*.png")}
+    assert len(pictures) > 10
+    for picture in folder.glob("*.svg"):
+        assert not elsewhere(picture.read_text(encoding="utf-8")), picture.name
+    assert sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) < 3_000_000
+
+
+def elsewhere(svg: str) -> list[str]:
+    """What a picture would fetch, or names as its maker; the namespace is a name only."""
+    markup = re.sub(r">[^<]*</text>", "></text>", svg)  # what is painted may be an address
+    return [found for found in re.findall(r"(?:url\(|href=|https?:)[^\s)]*", markup)
+            if not found.startswith(("url(#", "http://www.w3.org/2000/svg"))]  # fmt: skip
+
+
+def test_a_picture_that_fetches_its_font_is_caught() -> None:
+    """As Textual makes it: with a font of a content network."""
+    svg = '<svg xmlns="http://www.w3.org/2000/svg">{}<text>http://almascience.eso.org/</text></svg>'
+    assert not elsewhere(svg.format('<g clip-path="url(#one)"/>'))
+    assert elsewhere(svg.format('<style>@font-face { src: url("https://fonts.example/a.woff2") }</style>'))
+    assert elsewhere(svg.format('<image href="a.png"/>'))
 
 
 def test_no_page_names_a_place_of_this_machine() -> None:
