@@ -87,7 +87,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         self._watch = Watch(self.open_journal, session.config.settings, self._tell)
         self._engine = None if session.read_only else AttachedEngine(command(session.config.file), self._engine_says)
         self.keyboard = Keyboard(self)
-        self._herald = Herald(self.write, bell=session.config.settings.console.bell)
+        self._herald = Herald(self.write, self.who, bell=session.config.settings.console.bell)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,12 +199,10 @@ class Console(TypeAhead, Copying, Crash, Parts):
         self._show_detail()
         for pane, slot in zip(main.logs, board.slots, strict=False):
             self.logs.show(pane, slot)
-        broken = self._herald.tell(board)
-        if broken:
-            self.say(broken, error=True)
+        told, trouble = self._herald.tell(board)
+        if told:
+            self.say(told, error=trouble)
         self._tick()
-        if board.trouble:
-            self.say(board.trouble, error=True)
 
     def to_needy(self, *, further: bool = False) -> None:
         """The first that needs a person, when the selected one does not; `further`: the one after it."""
@@ -243,7 +241,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         now = times.now()
         main = self.main
         words = engine_words(self.board, self._engine)
-        main.show(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble(self.board))
+        main.show(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble)
         main.requests.tick(now)
         for pane in main.logs:
             pane.tick(now)

@@ -140,6 +140,9 @@ class Act:
     who: str
     text: str
     """The deed in words."""
+    request: int | None = None
+    """Whose state it changed, and to which."""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

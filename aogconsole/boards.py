@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,8 @@ ACTIVE = ("starting", "running")
 LETTER_GOES = ("approved", "sending")
 FEW = 2000
 """So many open requests are searched one by one; more by the index."""
+LATELY = 200
+"""So many runs back a slot's last one is looked for."""
 MOST_ACTS = 40
 MAIL_CHARACTERS = 100_000
 
@@ -38,13 +40,13 @@ MAIL_CHARACTERS = 100_000
 def read(journal: Journal, settings: Settings, query: Query) -> Board:
     """The board as it is now. Raises StorageError."""
     counts = _counts(journal)
-    lines = tuple(_lines(journal, query, counts))
+    lines = tuple(_lines(journal, query, sum(counts.values())))
     found = {line.id: line for line in lines}
     holder, pid = engine(journal)
     return Board(
         query=query,
         lines=lines,
-        left_out=0 if query.text else max(0, sum(counts.values()) - len(lines)),
+        left_out=_left_out(query, lines, sum(counts.values())),
         open=sum(counts.values()),
         needs=_needs(journal, counts),
         detail=_detail(journal, query.selected, found),
@@ -55,6 +57,13 @@ def read(journal: Journal, settings: Settings, query: Query) -> Board:
         paused=clean(journal.meta("paused")),
         acts=tuple(_acts(journal)),
     )
+
+
+def searched(journal: Journal, board: Board, query: Query) -> Board:
+    """The same board with other lines: in a journal that has not changed all else is as it was."""
+    lines = tuple(_lines(journal, query, board.open))
+    detail = _detail(journal, query.selected, {line.id: line for line in lines})
+    return replace(board, query=query, lines=lines, left_out=_left_out(query, lines, board.open), detail=detail)
 
 
 def turned(journal: Journal, board: Board, query: Query) -> Board:
@@ -81,15 +90,19 @@ def _needs(journal: Journal, counts: Mapping[str, int]) -> int:
     """How many wait for a person: those in such a state, less those whose letter is on its way."""
     going = journal.all(
         "select count(*) from letter join request on request.id = letter.request"
-        " where letter.state in ('approved', 'sending') and letter.state <> 'draft'"
+        " where letter.state in ('draft', 'approved', 'sending') and letter.state <> 'draft'"  # the index's words
         " and request.state in ('refused', 'staged', 'failed')"
     )
     return sum(count for state, count in counts.items() if state in NEEDY) - int(going[0][0])
 
 
-def _lines(journal: Journal, query: Query, counts: Mapping[str, int]) -> Iterator[Line]:
+def _left_out(query: Query, lines: Sequence[Line], open_: int) -> int:
+    return 0 if query.text else max(0, open_ - len(lines))
+
+
+def _lines(journal: Journal, query: Query, open_: int) -> Iterator[Line]:
     if query.text:
-        wanted = _found(journal, query, sum(counts.values()))
+        wanted = _found(journal, query, open_)
     else:
         wanted = [*_oldest(journal, NEEDY, query.limit), *_oldest(journal, OPEN - NEEDY, query.limit)][: query.limit]
     if query.selected is not None and not query.text:
@@ -207,7 +220,9 @@ def _cleaned(value: Any) -> Any:
 
 
 def _slots(journal: Journal, count: int) -> Iterator[Slot]:
-    rows = [journal.one("select * from run where slot = ? order by id desc limit 1", slot) for slot in range(count)]
+    newest = f"select id, slot from run order by id desc limit {LATELY}"  # noqa: S608
+    last = f"select * from run where id = (select max(id) from ({newest}) where slot = ?)"  # noqa: S608
+    rows = [journal.one(last, slot) for slot in range(count)]
     starting = journal.all("select * from run where state in ('starting', 'running') and slot is null")
     queue = journal.all(
         "select id, ticket, mous from request where state <> 'closed' and state = 'queued'"
@@ -269,7 +284,9 @@ def _lights(journal: Journal, settings: Settings) -> Iterator[Light]:
 
 def _acts(journal: Journal) -> Iterator[Act]:
     for row in views.history(journal, limit=MOST_ACTS):
-        yield Act(row["seq"], row["at"], clean(row["who"]), in_words(row))
+        changed = row["kind"] == "request" and row["from"] != row["to"]
+        request, target = (int(row["id"]), row["to"] or "") if changed else (None, "")
+        yield Act(row["seq"], row["at"], clean(row["who"]), in_words(row), request, target)
 
 
 def in_words(row: Mapping[str, Any]) -> str:

@@ -17,40 +17,63 @@ SAVE, BACK = "\x1b[22;0t", "\x1b[23;0t"
 
 
 class Herald:
-    """Rings when something ended or needs a person, and names the window."""
+    """Rings when something ended or needs a person, says what broke, and names the window."""
 
-    def __init__(self, write: Callable[[str], None], *, bell: bool) -> None:
-        """`write`: to the terminal, as it is."""
-        self._write, self._bell = write, bell
-        self._news: frozenset[tuple[int, str]] | None = None
+    def __init__(self, write: Callable[[str], None], who: str, *, bell: bool) -> None:
+        """`write`: to the terminal, as it is. What `who` does at the desk is no news to them."""
+        self._write, self._who, self._bell = write, who, bell
+        self._told: int | None = None
         self._title = ""
         self._broken: frozenset[str] = frozenset()
-        self._seen: set[tuple[int, str]] = set()
+        self._unseen: set[int] = set()
 
-    def tell(self, board: Board) -> str:
-        """Tell what a new board brings; the first only names the window. Returns what broke, in a sentence."""
-        news = frozenset((line.id, line.state) for line in board.lines if line.state in NEWS)
-        if self._bell and self._news is not None and news - self._news and not board.query.text:
+    def tell(self, board: Board) -> tuple[str, bool]:
+        """Tell what a new board brings. Returns what is to be said of it, and whether it is trouble."""
+        self._name(board)
+        failed = self._news(board)
+        broken = {light.name: light.detail for light in board.lights if light.ok is False}
+        if board.trouble:
+            broken["journal"] = board.trouble
+        fresh = [f"{name}: {detail}" for name, detail in broken.items() if name not in self._broken]
+        mended = sorted(self._broken - broken.keys())
+        self._broken = frozenset(broken)
+        if failed or fresh:
+            return ". ".join([*fresh, *failed]), True
+        return f"{', '.join(mended)}: answers again." if mended else "", False
+
+    def _news(self, board: Board) -> list[str]:
+        """Ring for what has happened to requests since the last board; returns what failed."""
+        if self._told is None:
+            self._unseen = {line.id for line in board.lines if line.state in TROUBLE}
+            fresh = []
+        else:
+            fresh = [act for act in board.acts if act.seq > self._told and act.request is not None]
+        self._told = max([self._told or 0, *(act.seq for act in board.acts)])
+        news = [act for act in fresh if act.target in NEWS and act.who != self._who]
+        if news and self._bell:
             self._write("\a")
-        self._news = news if not board.query.text or self._news is None else self._news
+        for act in fresh:
+            if act.request is not None:
+                (self._unseen.add if act in news and act.target in TROUBLE else self._unseen.discard)(act.request)
+        whys = {line.id: line.why for line in board.lines}
+        failed = [act.request for act in news if act.target in TROUBLE and act.request in self._unseen]
+        return [f"Request {request} needs you: {whys.get(request or 0) or 'it failed'}" for request in failed]
+
+    def _name(self, board: Board) -> None:
         title = f"{'! ' if board.needs else ''}AOG console: {board.needs} need you, {board.open} open"
         if title != self._title:
             self._write(f"{'' if self._title else SAVE}\x1b]0;{title}\x07")
             self._title = title
-        broken = {light.name: light.detail for light in board.lights if light.ok is False}
-        fresh = [f"{name}: {detail}" for name, detail in broken.items() if name not in self._broken]
-        self._broken = frozenset(broken)
-        return "; ".join(fresh)
 
     def seen(self, line: Line | None) -> None:
         """The operator has looked at a request."""
         if line is not None:
-            self._seen.add((line.id, line.state))
+            self._unseen.discard(line.id)
 
-    def trouble(self, board: Board) -> bool:
+    @property
+    def trouble(self) -> bool:
         """Whether something failed that nobody here has looked at, or a connection is broken."""
-        failed = {(line.id, line.state) for line in board.lines if line.state in TROUBLE}
-        return bool(failed - self._seen or self._broken)
+        return bool(self._unseen or self._broken)
 
     def leave(self) -> None:
         """Give the terminal its title back."""

@@ -1,0 +1,116 @@
+"""What the herald tells: the bell, the window's title, what broke."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aogconsole.board import Board, Light, Query
+from aogconsole.boards import read
+from aogconsole.herald import Herald
+from aogconsole.requests.request import State
+from aogconsole.settings import Settings
+from tests.support.office import ANN, BOB, ENGINE, Office
+
+
+class Desk:
+    """A herald, and what it wrote to the terminal."""
+
+    def __init__(self, office: Office, *, bell: bool = True) -> None:
+        self.office = office
+        self.written: list[str] = []
+        self.herald = Herald(self.written.append, BOB.who, bell=bell)
+
+    def look(self, text: str = "") -> tuple[str, bool]:
+        """The next board."""
+        return self.herald.tell(read(self.office.journal, Settings(), Query(text=text)))
+
+    @property
+    def rings(self) -> int:
+        """How often it rang."""
+        return self.written.count("\a")
+
+    def fail(self, request: int) -> None:
+        """The engine brings a request into a state that needs a person."""
+        change = self.office.journal.change
+        change("request", request, ENGINE, "failed", origins=frozenset(State), target=State.FAILED, why="no disk")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A herald that has told its first board."""
+    made = Desk(Office.open(tmp_path / "journal.db"))
+    made.look()
+    return made
+
+
+def test_a_failure_rings_once_and_is_said(desk: Desk) -> None:
+    """It rings, it is said why, and the title is in trouble until the operator has looked."""
+    request = desk.office.request(State.STAGING)
+    desk.look()
+    desk.fail(request)
+    before = desk.rings
+    assert desk.look() == (f"Request {request} needs you: no disk", True)
+    assert desk.rings == before + 1
+    assert desk.look() == ("", False)
+    assert desk.rings == before + 1
+    assert desk.herald.trouble
+    line = read(desk.office.journal, Settings(), Query()).lines[0]
+    desk.herald.seen(line)
+    assert not desk.herald.trouble
+
+
+def test_a_failure_behind_a_filter_rings_too(desk: Desk) -> None:
+    """What the filter hides is told all the same."""
+    request = desk.office.request(State.STAGING)
+    desk.look("something else")
+    desk.fail(request)
+    before = desk.rings
+    assert desk.look("something else")[1]
+    assert (desk.rings, desk.herald.trouble) == (before + 1, True)
+
+
+def test_what_the_operator_did_is_no_news(desk: Desk) -> None:
+    """One's own reopening does not ring, another's does."""
+    requests = [desk.office.request(State.CLOSED) for _ in range(2)]
+    desk.look()
+    before = desk.rings
+    desk.office.desk.reopen(requests[0], "asked again")
+    desk.look()
+    assert desk.rings == before
+    desk.office.ann.reopen(requests[1], "asked again")
+    desk.look()
+    assert desk.rings == before + 1
+    assert ANN.who != BOB.who
+
+
+def test_the_bell_can_be_switched_off(tmp_path: Path) -> None:
+    """Nothing rings; it is said all the same."""
+    desk = Desk(Office.open(tmp_path / "journal.db"), bell=False)
+    request = desk.office.request(State.STAGING)
+    desk.look()
+    desk.fail(request)
+    assert desk.look()[1]
+    assert desk.rings == 0
+
+
+def test_a_connection_that_breaks_and_comes_back(desk: Desk) -> None:
+    """Both are said once; meanwhile the title is in trouble."""
+    board = replace(Board(), lights=(Light("archive", False, "it does not answer"),))
+    assert desk.herald.tell(board) == ("archive: it does not answer", True)
+    assert desk.herald.tell(board) == ("", False)
+    assert desk.herald.trouble
+    assert desk.herald.tell(replace(board, lights=(Light("archive", True),))) == ("archive: answers again.", False)
+    assert not desk.herald.trouble
+
+
+def test_the_window_is_named_and_gets_its_title_back(desk: Desk) -> None:
+    """The title tells how many need a person; the terminal's own is kept and given back."""
+    desk.office.request(State.ENTITLED)
+    desk.look()
+    assert desk.written[0].startswith("\x1b[22;0t")
+    assert "\x1b]0;! AOG console: 1 need you, 1 open\x07" in desk.written
+    desk.herald.leave()
+    assert desk.written[-1] == "\x1b[23;0t"
