@@ -133,9 +133,10 @@ def _found(journal: Journal, query: Query, open_: int) -> list[int]:
         )  # fmt: skip
     else:
         rows = journal.all(
-            "select id from (select id from request where state <> 'closed' order by +id desc limit ?) as request"
-            f" where {views.HAS_TEXT} order by id",
-            FEW, views.like(text),
+            "select id from request where id in"
+            " (select id from request where state <> 'closed' order by +id desc limit ?)"
+            f" and {views.HAS_TEXT} order by id limit ?",
+            FEW, views.like(text), query.limit,
         )  # fmt: skip
     closed = views.request_lines(journal, state=State.CLOSED, search=text, limit=query.limit - len(rows))
     return [*(row[0] for row in rows), *(int(one["id"]) for one in closed)]
@@ -220,8 +221,8 @@ def _cleaned(value: Any) -> Any:
 
 
 def _slots(journal: Journal, count: int) -> Iterator[Slot]:
-    newest = f"select id, slot from run order by id desc limit {LATELY}"  # noqa: S608
-    last = f"select * from run where id = (select max(id) from ({newest}) where slot = ?)"  # noqa: S608
+    newest = f"select id, slot from run order by id desc limit {LATELY}"
+    last = f"select * from run where id = (select max(id) from ({newest}) where slot = ?)"
     rows = [journal.one(last, slot) for slot in range(count)]
     starting = journal.all("select * from run where state in ('starting', 'running') and slot is null")
     queue = journal.all(

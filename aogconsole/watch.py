@@ -83,7 +83,7 @@ class Watch:
             elif asked and query == replace(last.query, selected=query.selected):
                 self._show(boards.turned(journal, last, query))
             elif asked:
-                self._show(boards.read(journal, self._settings, query))
+                self._show(boards.searched(journal, last, query))
             self._asked.wait(EVERY)
 
     def _show(self, board: Board) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aogconsole.board import Board, Query
-from aogconsole.boards import read
+from aogconsole.boards import read, searched
 from aogconsole.journal.store import Journal
 from aogconsole.requests.request import State
 from aogconsole.settings import Settings
@@ -163,3 +163,19 @@ def test_the_watch_turns_to_another_request(
     detail = told[-1].detail
     assert detail is not None
     assert detail.line.id == request
+
+
+def test_a_search_in_an_unchanged_journal_finds_what_a_whole_look_does(office: Office) -> None:
+    """Only the lines are read anew; the board is the same."""
+    requests = [office.request(state) for state in State]
+    for query in (Query(text="uid"), Query(text="u"), Query(selected=requests[1]), Query(limit=2), Query(text="zz")):
+        whole = read(office.journal, Settings(), query)
+        assert searched(office.journal, board(office), query) == whole
+
+
+def test_a_search_never_finds_more_than_the_limit(office: Office) -> None:
+    """A letter that stands in every request brings no more lines than asked for, open or closed."""
+    for state in (State.ENTITLED, State.HELD, State.CLOSED, State.CLOSED):
+        office.request(state)
+    assert [line.state for line in board(office, text="u", limit=1).lines] == ["entitled"]
+    assert len(board(office, text="u", limit=3).lines) == 3

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from aogconsole import times, views
+from aogconsole import boards, times, views
+from aogconsole.board import Board, Query
 from aogconsole.engine import checking, driving, loop, reading, recorder, retention, sending, staging
 from aogconsole.ids import AccountId, MousUid, Ticket
 from aogconsole.journal.known import JournalKnown
 from aogconsole.journal.store import Journal
 from aogconsole.requests.request import State
+from aogconsole.settings import Settings
 from tests.support.desk import MOUS, request_mail
 from tests.support.office import Office
 
@@ -33,6 +35,10 @@ READING: dict[str, Callable[[Journal], object]] = {
     "requests --search": lambda journal: views.requests(journal, search="helper"),
     "requests --search, two letters": lambda journal: views.requests(journal, search="zz"),
     "requests --search --ticket": lambda journal: views.requests(journal, search="helper", ticket="1001"),
+    "the screen": lambda journal: boards.read(journal, Settings(), Query()),
+    "the screen, one selected": lambda journal: boards.read(journal, Settings(), Query(selected=2)),
+    "the screen, filtered": lambda journal: boards.searched(journal, Board(open=9999), Query(text="helper")),
+    "the screen, two letters": lambda journal: boards.searched(journal, Board(), Query(text="zz")),
     "show": lambda journal: views.one_request(journal, 2),
     "mails": views.mails,
     "runs": views.runs,
