@@ -17,10 +17,10 @@ from textual.events import DescendantFocus, Resize
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Input
 
 from aogconsole.actions import ACTIONS
 from aogconsole.board import Board
+from widgets.dialogs import CleanInput
 from widgets.entitlement import Entitlement
 from widgets.logpane import LogPane
 from widgets.requests import RequestList
@@ -62,7 +62,9 @@ class MainScreen(Screen[None]):
                 for number in range(self._slots):
                     yield LogPane(id=f"slot{number}")
             yield Reingestion(id="reingestion")
-        yield Input(id="filter", placeholder="part of a UID, project, account, ticket, sender or subject", compact=True)
+        yield CleanInput(
+            id="filter", placeholder="part of a UID, project, account, ticket, sender or subject", compact=True
+        )
         yield Said(id="said")
         yield Keys(id="keys")
 

@@ -1,14 +1,17 @@
-"""Keys typed ahead: what is typed while a question is being prepared is meant for the question, not for the panes."""
+"""What comes from the keyboard: keys typed ahead, which are meant for the question that is being prepared, not for the
+panes; and pasted text, which is made safe before any widget has it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from textual.app import App
-from textual.events import Event, Key
+from textual.events import Event, Key, Paste
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.worker import Worker
+
+from aogconsole.text import clean_lines
 
 OPENING = "app.do("
 """How the actions begin whose keys may open something."""
@@ -50,6 +53,9 @@ class TypeAhead(App[int]):
                 return
             if self.opens(event.key):
                 self.hold_keys()
+        elif isinstance(event, Paste):
+            # a terminal pastes line ends as carriage returns
+            event.text = clean_lines(event.text.replace("\r\n", "\n").replace("\r", "\n"))
         await super().on_event(event)
 
     def opens(self, key: str) -> bool:

@@ -62,6 +62,10 @@ class CleanInput(Input):
         """Textual calls it for every new value."""
         return clean(value)
 
+    def replace(self, text: str, start: int, end: int) -> None:
+        """Every typed or pasted text passes here; the cursor goes behind it as it stands then."""
+        super().replace(clean(text), start, end)
+
 
 class Dialog(ModalScreen[Answer | None]):
     """The common look: a box with a title, and the keys on its lower edge. `escape` closes it with None."""

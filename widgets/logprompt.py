@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import Input
+
+from widgets.dialogs import CleanInput
 
 
-class LogPrompt(Input):
+class LogPrompt(CleanInput):
     """The line at the foot, for what is searched or filtered."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "give_up", "as it was", show=False)]
