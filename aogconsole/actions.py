@@ -102,6 +102,8 @@ FOOTER: Final = (
     "show.filter", "show.next_pane", "console.help", "console.palette",
 )  # fmt: skip
 """The eight in the last line; in a log pane the pane's own stand there."""
+SPARE: Final = "request.hold"
+"""Stands there in the place of what enter does already."""
 LOG_FOOTER: Final = ("log.follow", "log.search", "log.filter", "log.milestone_next", "log.wrap", "log.zoom")
 """Of a log pane's keys, those before help and palette."""
 

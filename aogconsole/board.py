@@ -140,6 +140,7 @@ class Act:
     who: str
     text: str
     """The deed in words."""
+    verb: str = ""
     request: int | None = None
     """Whose state it changed, and to which."""
     target: str = ""

@@ -287,7 +287,7 @@ def _acts(journal: Journal) -> Iterator[Act]:
     for row in views.history(journal, limit=MOST_ACTS):
         changed = row["kind"] == "request" and row["from"] != row["to"]
         request, target = (int(row["id"]), row["to"] or "") if changed else (None, "")
-        yield Act(row["seq"], row["at"], clean(row["who"]), in_words(row), request, target)
+        yield Act(row["seq"], row["at"], clean(row["who"]), in_words(row), row["verb"], request, target)
 
 
 def in_words(row: Mapping[str, Any]) -> str:

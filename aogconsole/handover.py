@@ -37,7 +37,9 @@ def summary(journal: Journal, since: str, zone: str, warn_days: int) -> dict[str
 
 def lines(summary: Mapping[str, Any]) -> Iterator[str]:
     """The summary as lines of text, safe for a terminal."""
-    yield f"Since {summary['since']}: {len(summary['closed'])} requests closed, {len(summary['sent'])} letters sent"
+    closed, sent = len(summary["closed"]), len(summary["sent"])
+    done = f"{closed} request{'s' * (closed != 1)} closed, {sent} letter{'s' * (sent != 1)} sent"
+    yield f"Since {summary['since']}: {done}"
     for head, key in (("Needs you", "needs_you"), ("Goes on", "goes_on")):
         yield f"{head}:"
         yield from columns(COLUMNS, [[one[column] for column in COLUMNS] for one in summary[key]])

@@ -10,7 +10,8 @@ from aogconsole.text import clean
 
 NEWS = frozenset({"failed", "unclear", "staged", "refused"})
 """States whose arrival rings, once."""
-TROUBLE = frozenset({"failed", "unclear"})
+FAILURES = frozenset({"failed", "muddled", "letter_trouble", "bounced"})
+"""Verbs of the engine by which something went wrong; a mail that is unclear is work, not trouble."""
 HERE = "engine here"
 SAVE, BACK = "\x1b[22;0t", "\x1b[23;0t"
 """The terminal keeps its title, and takes it back."""
@@ -44,7 +45,7 @@ class Herald:
     def _news(self, board: Board) -> list[str]:
         """Ring for what has happened to requests since the last board; returns what failed."""
         if self._told is None:
-            self._unseen = {line.id for line in board.lines if line.state in TROUBLE}
+            self._unseen = {line.id for line in board.lines if line.state == "failed"}
             fresh = []
         else:
             fresh = [act for act in board.acts if act.seq > self._told and act.request is not None]
@@ -54,9 +55,9 @@ class Herald:
             self._write("\a")
         for act in fresh:
             if act.request is not None:
-                (self._unseen.add if act in news and act.target in TROUBLE else self._unseen.discard)(act.request)
+                (self._unseen.add if act.verb in FAILURES else self._unseen.discard)(act.request)
         whys = {line.id: line.why for line in board.lines}
-        failed = [act.request for act in news if act.target in TROUBLE and act.request in self._unseen]
+        failed = [act.request for act in news if act.verb in FAILURES and act.request in self._unseen]
         return [f"Request {request} needs you: {whys.get(request or 0) or 'it failed'}" for request in failed]
 
     def _name(self, board: Board) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.widget import Widget
 
-from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, Action, shown, why_not
+from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, SPARE, Action, shown, why_not
 from aogconsole.board import Line
 from widgets.palette import Command
 
@@ -109,9 +109,12 @@ class Keyboard:
             own = {binding.id: binding for _, binding in pane._bindings}
             keys = [(self._app.get_key_display(own[ident]), own[ident].description, True) for ident in LOG_FOOTER]
             idents = FOOTER[-2:]
+        next_label = line.next_action if line is not None and line.next_action not in ("", "wait") else ""
         for action in map(BY_ID.__getitem__, idents):
-            next_one = action.id == "request.next" and line is not None and line.next_action not in ("", "wait")
-            label = line.next_action if next_one and line is not None else action.label
+            label = next_label or action.label if action.id == "request.next" else action.label
+            if action.id != "request.next" and label == next_label:  # enter does it already
+                action = BY_ID[SPARE]  # noqa: PLW2901
+                label = action.label
             keys.append((self.of(action), label, not self.why_not(action)))
         return keys
 

@@ -1,4 +1,4 @@
-"""The keys of a log pane. Their ids may be given other keys."""
+"""The keys of a log pane."""
 
 from __future__ import annotations
 

@@ -251,7 +251,11 @@ class ListPage(Page[Picked]):
             self.action_search()
             self._search.value = self._filter
         self._keep(self._filter)
+        self.watch(self.pane, "scroll_x", self._shift_heads)
         self.call_after_refresh(self._to_start)
+
+    def _shift_heads(self, columns: float) -> None:
+        self.query_one("#heads", Static).update(self._heads[int(columns) :], layout=False)
 
     def _to_start(self) -> None:
         places = [place for place, (row, _) in enumerate(self._shown) if row == self._start]

@@ -29,10 +29,20 @@ class Title(Static):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)
         self._painted = ("", 0)
+        self._told: tuple[Board, str, datetime, bool] | None = None
 
     def show(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
         """`engine` in words; `trouble`: something failed that nobody has seen. What does not fit is left out."""
         self.set_class(trouble, "trouble")
+        self._told = board, engine, now, read_only
+        self._paint(*self._told)
+
+    def on_resize(self) -> None:
+        """What fits now."""
+        if self._told is not None:
+            self._paint(*self._told)
+
+    def _paint(self, board: Board, engine: str, now: datetime, read_only: bool) -> None:
         width = (self.size or self.app.size).width - 2  # shown before it is laid out, too
         lights = Content("  " if width > 90 else " ").join([_light(light) for light in board.lights])
         left = Content.assemble(
