@@ -27,7 +27,7 @@ class TypeAhead(App[int]):
 
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
-        self._held: list[Key] | None = None
+        self._held: list[Key | Paste] | None = None
         self._patience: Timer | None = None
 
     def hold_keys(self) -> None:
@@ -47,15 +47,15 @@ class TypeAhead(App[int]):
 
     async def on_event(self, event: Event) -> None:
         """Textual calls this with every event; one that is forwarded comes by again."""
-        if isinstance(event, Key) and not event.is_forwarded:
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
+            if isinstance(event, Paste):
+                # a terminal pastes line ends as carriage returns
+                event.text = clean_lines(event.text.replace("\r\n", "\n").replace("\r", "\n"))
             if self._held is not None:
                 self._held.append(event)
                 return
-            if self.opens(event.key):
+            if isinstance(event, Key) and self.opens(event.key):
                 self.hold_keys()
-        elif isinstance(event, Paste):
-            # a terminal pastes line ends as carriage returns
-            event.text = clean_lines(event.text.replace("\r\n", "\n").replace("\r", "\n"))
         await super().on_event(event)
 
     def opens(self, key: str) -> bool:
