@@ -27,7 +27,7 @@ class RequestList(ScrollView, can_focus=True):
     """The lines of a board with a cursor. The cursor stays on its request however the list changes."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "requests--head", "requests--cursor", "requests--needs", "requests--trouble", "requests--closed",
+        "requests--head", "requests--cursor", "requests--needs", "requests--failed", "requests--unclear", "requests--closed",
     }  # fmt: skip
     DEFAULT_CSS = """
     RequestList {
@@ -42,7 +42,8 @@ class RequestList(ScrollView, can_focus=True):
             background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
         }
         & > .requests--needs { text-style: bold; }
-        & > .requests--trouble { color: $text-error; text-style: bold; }
+        & > .requests--failed { color: $text-error; text-style: bold; }
+        & > .requests--unclear { color: $text-warning; text-style: bold; }
         & > .requests--closed { color: $text-muted; }
     }
     """
@@ -189,7 +190,7 @@ class RequestList(ScrollView, can_focus=True):
     def _style(self, line: Line, *, on: bool) -> Style:
         name = (
             "cursor" if on
-            else "trouble" if line.state in ("failed", "unclear")
+            else line.state if line.state in ("failed", "unclear")
             else "needs" if line.needs
             else "closed" if line.state == "closed"
             else ""
