@@ -25,6 +25,8 @@ REQUEST = re.compile(r"\(request (\d+)\)")
 TITLE = re.compile(r"Requests · (\d+) open(?:, (\d+) need you)?")
 STILL = 0.3
 """Seconds in which a newcomer sees that nothing moves any more; more than the console's guard after a jump."""
+QUICK = 0.1
+"""The same for whoever knows the keys."""
 SOON = 1.0
 """Seconds in which one console sees what another does."""
 
@@ -89,10 +91,37 @@ class Console(Terminal):
         """Wait until the queue and the engine are there."""
         self.wait_for(lambda text: "engine" in text and TITLE.search(text))
 
-    def press(self, *keys: str) -> None:
-        """Type one key after the other, as a person does."""
+    def press(self, *keys: str) -> str:
+        """Type one key after the other, and wait for what each does; the screen then."""
         for key in keys:
+            before = face(self.text)
             self.send(key)
+            self.wait_for(lambda text, before=before: face(text) != before)  # type: ignore[misc]
+        return self.steady(face, QUICK)
+
+    def back(self) -> None:
+        """Escape until no dialog is on top."""
+        for _ in range(5):
+            if not dialog(self.steady(face, QUICK)):
+                return
+            self.press("escape")
+        raise TimeoutError(f"a dialog stays\n{self.text}")
+
+    def choose(self, ticket: str) -> None:
+        """Put the cursor on the first request of a ticket, from the top of the queue."""
+        self.send("g")
+        for _ in range(100):
+            row = selected(self.steady(selected, QUICK))
+            if row is not None and row.ticket == ticket:
+                self.wait_for(f"─ #{ticket} · ")
+                return
+            self.send("j")
+        raise TimeoutError(f"{ticket} is not in the queue\n{self.text}")
+
+
+def face(text: str) -> str:
+    """A screen without what changes by itself: clock, ages."""
+    return re.sub(r"\d\d:\d\d:\d\d UTC|\d+ [mhd] ", "", text)
 
 
 def queue(text: str) -> list[Row]:
@@ -131,7 +160,7 @@ def dialog(text: str) -> str:
     if not any("esc close ─╯" in line for line in lines):
         return ""
     titles = [found[1] for line in lines for found in BOX.finditer(line)]
-    asking = [title for title in titles if not title.startswith(("#", "Requests", "Re-ingestion"))]
+    asking = [title for title in titles if not title.startswith(("#", "Requests", "Re-ingestion", "for the"))]
     return asking[-1] if asking else "half painted"
 
 
@@ -212,15 +241,15 @@ def check(text: str) -> None:
 class Day:
     """A site of the demo's, in this process, and the consoles on it."""
 
-    def __init__(self, site: DemoSite, home: Path, ends: contextlib.ExitStack) -> None:
-        self.site, self.home, self._ends = site, home, ends
+    def __init__(self, site: DemoSite, home: Path) -> None:
+        self.site, self.home = site, home
         self._number = 0
 
     def console(self, *words: str | Path, **given: Any) -> Console:
         """One more console; each has a home of its own."""
         self._number += 1
         home = given.pop("home", self.home / f"home{self._number}")
-        return self._ends.enter_context(Console(home, "--config", self.site.config, *words, **given))
+        return Console(home, "--config", self.site.config, *words, **given)
 
     @property
     def journal(self) -> Path:
@@ -251,5 +280,5 @@ def day(folder: Path, *, speed: float = 200, change: Callable[[Path], None] = la
     (place / MARK).touch(0o600)
     copytree(Path(aogconsole.demo.__file__).with_name("day"), place / "day")
     change(place / "day")
-    with DemoSite(place, speed=speed, at_once=True) as site, contextlib.ExitStack() as consoles:
-        yield Day(site, folder, consoles)
+    with DemoSite(place, speed=speed, at_once=True) as site:
+        yield Day(site, folder)
