@@ -27,7 +27,8 @@ class RequestList(ScrollView, can_focus=True):
     """The lines of a board with a cursor. The cursor stays on its request however the list changes."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "requests--head", "requests--cursor", "requests--needs", "requests--failed", "requests--unclear", "requests--closed",
+        "requests--head", "requests--cursor", "requests--needs", "requests--failed", "requests--unclear",
+        "requests--closed",
     }  # fmt: skip
     DEFAULT_CSS = """
     RequestList {
