@@ -262,11 +262,13 @@ class Day:
 
 
 def look(journal: Path, sql: str, *values: object) -> list[sqlite3.Row]:
-    """Rows of a journal, read beside whoever works on it; none while it is not there."""
+    """Rows of a journal, read beside whoever works on it; none while it is not there, or has no tables yet."""
     if not journal.exists():
         return []
     with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=10)) as connection:
         connection.row_factory = sqlite3.Row
+        if not connection.execute("select 1 from sqlite_master where name = 'connection'").fetchall():
+            return []
         return connection.execute(sql, values).fetchall()
 
 
