@@ -58,6 +58,7 @@ class Entitlement(VerticalScroll, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._shown: Detail | None = None
+        self._height = (0, 0)
 
     def compose(self) -> ComposeResult:
         """One text."""
@@ -70,15 +71,16 @@ class Entitlement(VerticalScroll, can_focus=True):
             self.border_title = "Entitlement"
             self.border_subtitle = ""
             text.update(hint)
-            self._shown = None
+            self._shown, self._height = None, (0, 0)
             return
         line = detail.line
-        self.border_title = Content(f"#{line.ticket or '-'} · {detail.fields['project'] or 'no project'} · {line.mous}")
         if detail != self._shown:
+            project = detail.fields["project"] or "no project"
+            self.border_title = Content(f"#{line.ticket or '-'} · {project} · {line.mous}")
             fresh = self._shown is None or self._shown.line.id != line.id
             self._shown = detail
             self._lay_out()
-            if fresh:
+            if fresh and self.scroll_y:
                 self.scroll_home(animate=False)
 
     def on_resize(self) -> None:
@@ -89,11 +91,14 @@ class Entitlement(VerticalScroll, can_focus=True):
         width = self.scrollable_content_region.width - 2
         if self._shown is not None and width > 0:
             lines = (line for row in evidence(self._shown) for line in hanging(row, width))
-            self.query_one(Static).update(Content("\n").join(list(lines)))
+            text = Content("\n").join(list(lines))
+            before, self._height = self._height, (width, text.plain.count("\n"))
+            self.query_one(Static).update(text, layout=self._height != before)
 
     def next(self, text: str) -> None:
         """What comes next, on the panel's lower edge."""
-        self.border_subtitle = Content(text)
+        if text != self.border_subtitle:  # the whole panel is painted each time
+            self.border_subtitle = Content(text)
 
 
 def hanging(row: Content, width: int) -> Iterator[Content]:

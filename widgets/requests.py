@@ -140,11 +140,11 @@ class RequestList(ScrollView, can_focus=True):
         if place >= len(self._lines) and self._left_out:
             self.post_message(self.End())
         place = min(max(place, 0), len(self._lines) - 1)
-        moved = place != self._cursor
-        self._cursor = place
+        before, self._cursor = self._cursor, place
         self._in_sight()
-        if moved:
-            self.refresh()
+        if place != before:
+            rows = (y - self.scroll_offset.y + 1 for y in (before, place))
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in rows))  # scrolling paints all
             self.post_message(self.Selected(self._lines[place].id, by_hand=by_hand))
 
     def _in_sight(self) -> None:

@@ -141,6 +141,7 @@ class Keys(Static):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)
         self._keys: list[tuple[str, str, bool]] = []
+        self._painted = Content("")
 
     def show(self, keys: Sequence[tuple[str, str, bool]]) -> None:
         """Key, label, and whether it is possible. Where they do not all fit, those in the middle give way."""
@@ -154,7 +155,10 @@ class Keys(Static):
             else Content.styled(f"{key} {label}", "$text-disabled")
             for key, label, possible in shown
         ]
-        self.update(Content("  ").join(parts), layout=False)
+        words = Content("  ").join(parts)
+        if not words.is_same(self._painted):
+            self._painted = words
+            self.update(words, layout=False)
 
     def on_resize(self) -> None:
         """As many as fit now."""
