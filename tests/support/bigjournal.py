@@ -250,3 +250,25 @@ class _Writer:
     def close(self) -> None:
         """Write what is left."""
         self._flush()
+
+
+def set_running(path: Path, slots: int = 2) -> list[Path]:
+    """Put the runs of the first held requests into the slots, as if they were on; the files of their output.
+
+    For screens only: the history does not tell it.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        held = connection.execute(
+            "select run.id, request from run join request on request.id = run.request"
+            " where request.state = 'held' order by run.id limit ?",
+            (slots,),
+        ).fetchall()
+        for slot, (run, request) in enumerate(held):
+            connection.execute(
+                "update run set state = 'running', slot = ?, ended_at = null, exit_status = null where id = ?",
+                (slot, run),
+            )
+            connection.execute("update request set state = 'staging', why = '' where id = ?", (request,))
+        connection.commit()
+    (path.parent / "runs").mkdir(exist_ok=True)
+    return [path.parent / "runs" / f"{run}.log" for run, _ in held]
