@@ -20,8 +20,8 @@ from textual.widget import Widget
 
 from aogconsole.actions import ACTIONS
 from aogconsole.board import Board
-from widgets.dialogs import CleanInput
 from widgets.entitlement import Entitlement
+from widgets.inputs import CleanInput
 from widgets.logpane import LogPane
 from widgets.requests import RequestList
 from widgets.status import Keys, Reingestion, Said, Tabs, Title, slot_name

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aogconsole.logs import Logs
     from aogconsole.lookups import Lookups
 
-MODULES = ("lookups", "deeds", "letterdesk", "checks", "site")
+MODULES = ("logs", "lookups", "deeds", "letterdesk", "checks", "site")
 
 
 class Parts:

@@ -19,6 +19,7 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from aogconsole.text import clean, clean_lines
+from widgets.inputs import CleanInput
 
 Answer = TypeVar("Answer")
 _LAST = (
@@ -49,22 +50,6 @@ class CopyRequest(Message):
         """Cleaned."""
         self.what = what
         """In words, for the answer: "letter 7"."""
-
-
-class CleanInput(Input):
-    """An input whose text is clean at every moment, however it came in: typed, pasted or given."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "go on", key_display="enter", id="input.submit")
-    ]
-
-    def validate_value(self, value: str) -> str:
-        """Textual calls it for every new value."""
-        return clean(value)
-
-    def replace(self, text: str, start: int, end: int) -> None:
-        """Every typed or pasted text passes here; the cursor goes behind it as it stands then."""
-        super().replace(clean(text), start, end)
 
 
 class Dialog(ModalScreen[Answer | None]):

@@ -15,7 +15,8 @@ from textual.widgets import Input, Static
 from aogconsole.errors import InvalidId
 from aogconsole.ids import AccountId, MousUid, ProjectCode, Ticket
 from aogconsole.text import clean
-from widgets.dialogs import CleanInput, Dialog
+from widgets.dialogs import Dialog
+from widgets.inputs import CleanInput
 
 WHY = "why"
 """The name of the line for the reason."""

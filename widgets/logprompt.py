@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from widgets.dialogs import CleanInput
+from widgets.inputs import CleanInput
 
 
 class LogPrompt(CleanInput):

@@ -13,7 +13,8 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from aogconsole.text import clean, clean_lines
-from widgets.dialogs import Answer, CleanInput, CopyRequest, Dialog
+from widgets.dialogs import Answer, CopyRequest, Dialog
+from widgets.inputs import CleanInput
 from widgets.textpane import TextPane, text_lines
 
 

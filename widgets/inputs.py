@@ -1,0 +1,26 @@
+"""A line to type in."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from aogconsole.text import clean
+
+
+class CleanInput(Input):
+    """An input whose text is clean at every moment, however it came in: typed, pasted or given."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "go on", key_display="enter", id="input.submit")
+    ]
+
+    def validate_value(self, value: str) -> str:
+        """Textual calls it for every new value."""
+        return clean(value)
+
+    def replace(self, text: str, start: int, end: int) -> None:
+        """Every typed or pasted text passes here; the cursor goes behind it as it stands then."""
+        super().replace(clean(text), start, end)
