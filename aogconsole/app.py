@@ -112,6 +112,9 @@ class Console(TypeAhead, Copying, Crash, Parts):
         install_signals(self, asyncio.get_running_loop())
         self.set_keymap(keymap(self.session.config.settings.console.keys))
         self._kept = remembered.load(self.session.config.journal_path)
+        theme = self._kept.get("theme")
+        if isinstance(theme, str) and theme in self.available_themes:
+            self.theme = theme  # before the first paint, which is in these colours too
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -151,8 +154,6 @@ class Console(TypeAhead, Copying, Crash, Parts):
 
     def _restore(self) -> None:
         kept = self._kept
-        if isinstance(kept.get("theme"), str) and kept["theme"] in self.available_themes:
-            self.theme = kept["theme"]
         text = kept.get("filter") if isinstance(kept.get("filter"), str) else ""
         selected = kept.get("selected") if isinstance(kept.get("selected"), int) else None
         self._ask(replace(self._query, text=clean(text or ""), selected=selected))
