@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from textual.app import App, SuspendNotSupported
 from textual.drivers.linux_driver import LinuxDriver
 
 from aogconsole.attached import AttachedEngine
-from aogconsole.errors import OutsideError
+from aogconsole.errors import OutsideError, UsageError
 
 ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 LONGEST_END = 20
@@ -105,6 +106,15 @@ async def suspend(app: App[Any], engine: AttachedEngine | None) -> None:
     app.action_suspend_process()  # comes back when the process is continued
     if engine is not None:
         engine.start()
+
+
+def program(*names: str, usual: str) -> list[str]:
+    """The words of the first of these variables that is set, such as EDITOR. Raises UsageError."""
+    given = next((name for name in names if os.environ.get(name, "").strip()), "")
+    try:
+        return shlex.split(os.environ[given]) if given else [usual]
+    except ValueError as error:
+        raise UsageError(f"${given} cannot be read: {error}", "put its quotes right") from None
 
 
 def run_in_place(app: App[Any], argv: Sequence[str]) -> int:

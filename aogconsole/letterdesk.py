@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aogconsole.errors import AogError, OutsideError
-from aogconsole.jobcontrol import run_in_place
+from aogconsole.jobcontrol import program, run_in_place
 from aogconsole.journal.store import Journal
 from aogconsole.requests.letters import Draft, helpdesk_reply
 from aogconsole.text import decode
@@ -77,19 +75,22 @@ class Letters:
         return True
 
     def _in_editor(self, text: str) -> str:
-        """The text out of $VISUAL or $EDITOR. Raises OutsideError."""
-        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-        descriptor, name = tempfile.mkstemp(prefix="aogconsole.", suffix=".letter")
+        """The text out of $VISUAL or $EDITOR. Raises UsageError, OutsideError."""
+        editor = program("VISUAL", "EDITOR", usual="vi")
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            status = run_in_place(self._app, [*editor, name])
-            if status:
-                raise OutsideError(f"{editor[0]} ended with {status}", "the letter is as it was")
-            return decode(Path(name).read_bytes())
-        finally:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
+            descriptor, name = tempfile.mkstemp(prefix="aogconsole.", suffix=".letter")
+            with contextlib.ExitStack() as ends:
+                ends.callback(Path(name).unlink, missing_ok=True)
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                status = run_in_place(self._app, [*editor, name])
+                if status:
+                    raise OutsideError(f"{editor[0]} ended with {status}", "the letter is as it was")
+                return decode(Path(name).read_bytes())
+        except OSError as error:
+            raise OutsideError(
+                f"the letter cannot be edited: {error.strerror or error}", "is there room for it?"
+            ) from error
 
 
 def view(journal: Journal, letter: int, *, read_only: bool) -> LetterView:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +16,7 @@ from textual.screen import ModalScreen
 from aogconsole import boards, times
 from aogconsole.board import Slot
 from aogconsole.errors import AogError
-from aogconsole.jobcontrol import run_in_place
+from aogconsole.jobcontrol import program, run_in_place
 from aogconsole.staging.logfile import LogFile, export, write_clean
 from widgets.dialogs import Ask
 from widgets.logpane import LogPane
@@ -111,9 +110,14 @@ class Logs:
         if not name:
             return
         app.say("The log is being written ...")
-        target = Path(name).expanduser().absolute()
+        target = Path(name)
+        with contextlib.suppress(RuntimeError):  # ~somebody who has no account here: a name like any other
+            target = target.expanduser()
         try:
+            target = target.absolute()
             lines = await asyncio.to_thread(export, path, target)
+        except OSError as error:  # the folder that we are in was removed
+            app.say(f"The log cannot be exported: {error.strerror or error}", error=True)
         except AogError as error:
             app.say(f"{error}. {error.hint}", error=True)
         else:
@@ -123,18 +127,18 @@ class Logs:
     async def pager(self, run: int, path: Path) -> None:
         """The whole log, clean, in $PAGER."""
         app = self._app
-        argv = shlex.split(os.environ.get("PAGER") or "less")
-        with tempfile.NamedTemporaryFile("wb", prefix=f"aogconsole.run{run}.", suffix=".log") as file:  # mode 0600
-            app.say("The log is being made ready for the pager ...")
-            try:
+        app.say("The log is being made ready for the pager ...")
+        try:
+            argv = program("PAGER", usual="less")
+            with tempfile.NamedTemporaryFile("wb", prefix=f"aogconsole.run{run}.", suffix=".log") as file:  # mode 0600
                 lines = await asyncio.to_thread(_write, path, Path(file.name))
                 run_in_place(app, [*argv, file.name])
-            except OSError as error:
-                app.say(f"The log cannot be shown: {error.strerror or error}", error=True)
-            except AogError as error:
-                app.say(f"{error}. {error.hint}", error=True)
-            else:
-                app.say(f"{lines} lines were in the pager.")
+        except OSError as error:
+            app.say(f"The log cannot be shown: {error.strerror or error}", error=True)
+        except AogError as error:
+            app.say(f"{error}. {error.hint}", error=True)
+        else:
+            app.say(f"{lines} lines were in the pager.")
 
 
 def _write(path: Path, target: Path) -> int:
