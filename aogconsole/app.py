@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aogconsole.cli.common import Session
 
 JUMP_GUARD = 0.25
-"""Seconds after the cursor moved by itself in which `enter` is taken as meant for where it was."""
+"""Seconds after the cursor moved by itself in which a key is taken as meant for where it was."""
 MORE = 1000
 FIRST_VISIT = "enter does what comes next, ? tells all keys, q quits."
 COMMANDS = 500
@@ -157,8 +157,10 @@ class Console(TypeAhead, Copying, Crash, Parts):
         text = kept.get("filter") if isinstance(kept.get("filter"), str) else ""
         selected = kept.get("selected") if isinstance(kept.get("selected"), int) else None
         self._ask(replace(self._query, text=clean(text or ""), selected=selected))
-        for pane, toggles in zip(self.main.logs, kept.get("logs") or [], strict=False):
-            pane.toggles = toggles
+        logs = kept.get("logs")
+        for pane, toggles in zip(self.main.logs, logs if isinstance(logs, list) else [], strict=False):
+            if isinstance(toggles, dict):
+                pane.toggles = toggles
 
     def _remember(self) -> None:
         if not self.screen_stack:
@@ -187,7 +189,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
     @on(Arrived)
     def _arrived(self, event: Arrived) -> None:
         board, main = event.board, self.main
-        fresh = not self.board.lines
+        fresh, before = not self.board.lines, self.selected
         if self.board is self._blank:
             self.load_parts()
         self.board = board
@@ -197,6 +199,8 @@ class Console(TypeAhead, Copying, Crash, Parts):
             main.requests.select(self._query.selected)
         if self._auto:
             self.to_needy()
+        if before is not None and (self.selected is None or self.selected.id != before.id):
+            self._jumped = time.monotonic()
         self._show_detail()
         for pane, slot in zip(main.logs, board.slots, strict=False):
             self.logs.show(pane, slot)
@@ -214,7 +218,6 @@ class Console(TypeAhead, Copying, Crash, Parts):
         at = needy.index(selected.id) + 1 if selected.needs and further else 0
         target = needy[at % len(needy)]
         if target != selected.id:
-            self._jumped = 0.0 if further else time.monotonic()
             self.main.requests.select(target)
 
     def _show_detail(self) -> None:
@@ -253,9 +256,9 @@ class Console(TypeAhead, Copying, Crash, Parts):
         return engine_words(self.board, self._engine) == HERE
 
     @property
-    def just_jumped(self) -> bool:
-        """Whether the cursor moved by itself a moment ago."""
-        return time.monotonic() - self._jumped < JUMP_GUARD
+    def unsettled(self) -> bool:
+        """Whether the cursor moved by itself a moment ago, or may, since the list is not yet the one asked for."""
+        return self.board.query.text != self._query.text or time.monotonic() - self._jumped < JUMP_GUARD
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -296,6 +299,13 @@ class Console(TypeAhead, Copying, Crash, Parts):
         """Not over a question: what the palette does belongs to the panes."""
         if self.screen is self.main:
             super().action_command_palette()
+
+    async def action_quit(self) -> None:
+        """Ctrl+Q, which Textual has on every screen: as `q`; what is open above the panes is not thrown away."""
+        if self.screen is self.main:
+            self.action_do("console.quit")
+        else:
+            self.notify("Something is open: escape closes it. Then q leaves the console.", markup=False)
 
     def action_pane_help(self) -> None:
         """The keys of the focused part."""
@@ -344,7 +354,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
     @on(RequestList.Selected)
     def _select(self, event: RequestList.Selected) -> None:
         if event.by_hand:
-            self._touched, self._auto = True, False
+            self._touched, self._auto, self._jumped = True, False, 0.0
             self._herald.seen(self.selected)
         self._ask(replace(self._query, selected=event.request))
         self._show_detail()

@@ -64,7 +64,9 @@ class Keyboard:
         """Do what a key says; when it is not possible now, it is said why. Whether something is still to come of it."""
         app, action = self._app, BY_ID[ident]
         not_possible = self.why_not(action)
-        if ident == "request.next" and app.just_jumped:
+        if action.group == "request" and app.main.log_pane is None and app.unsettled:
+            if ident != "request.next":  # pressed again and again
+                app.say(f"The cursor has just moved: {self.of(action)} was not taken. Press it again.", error=True)
             return False
         if not_possible:
             app.say(not_possible, error=True)

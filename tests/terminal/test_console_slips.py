@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from aogconsole import remembered
 from aogconsole.app import Console
 from aogconsole.cli.common import Session
 from aogconsole.requests.request import State
@@ -98,3 +99,75 @@ async def test_no_room_for_the_editors_file(config: Path, office: Office, monkey
         await until(pilot, lambda: "the letter cannot be edited" in said(pilot))
         app.run_worker(app.logs.pager(1, config))
         await until(pilot, lambda: "The log cannot be shown" in said(pilot))
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_ctrl_q_throws_nothing_away(config: Path, office: Office) -> None:
+    """What is being written stays, and it is said how to leave; with nothing open it is `q`."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press(*"note", "ctrl+q")
+        await pilot.press(*"s")
+        assert app.screen.query_one(Input).value == "notes"
+        assert app._notifications
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.main)
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: app._exit)
+    assert app.return_code == 0
+
+
+async def test_a_key_for_the_request_that_was_seen(config: Path, office: Office) -> None:
+    """After the cursor has moved by itself, a key that was on its way hits no other request; pressed again it does."""
+    one, two = office.request(State.ENTITLED), office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        assert app.selected is not None
+        assert app.selected.id == one
+        await pilot.press("s")
+        await until(pilot, lambda: app.selected and app.selected.id == two)
+        await pilot.press("s")
+        await until(pilot, lambda: "has just moved" in said(pilot))
+        assert office.state(two) == State.ENTITLED
+        await until(pilot, lambda: not app.unsettled)
+        await pilot.press("s")
+        await until(pilot, lambda: office.state(two) != State.ENTITLED)
+
+
+async def test_a_line_that_vanishes_under_the_cursor(config: Path, office: Office) -> None:
+    """Somebody changes the request so that the filter hides it: the cursor is on another, and a key waits."""
+    one, two = office.request(State.ENTITLED, account="pi1"), office.request(State.ENTITLED, account="pi1")
+    async with console(config) as (app, pilot):
+        await pilot.press("slash", *"pi1", "enter")
+        await until(pilot, lambda: app.board.query.text == "pi1" and not app.unsettled)
+        assert app.selected is not None
+        assert app.selected.id == one
+        office.ann.correct(one, "another user", account="del1")
+        await until(pilot, lambda: app.selected and app.selected.id == two)
+        await pilot.press("s")
+        await until(pilot, lambda: "has just moved" in said(pilot))
+        assert office.state(two) == State.ENTITLED
+
+
+async def test_a_key_before_the_filtered_list_is_there(config: Path, office: Office) -> None:
+    """Who types a filter and goes on at once does not hit what the list held before."""
+    one, two = office.request(State.ENTITLED), office.request(State.ENTITLED)
+    ticket = office.journal.fetch("request", two)["ticket"]
+    async with console(config) as (app, pilot):
+        app._watch.close()  # it will not come
+        await pilot.press("slash", *ticket, "enter", "s")
+        await until(pilot, lambda: "has just moved" in said(pilot))
+    assert (office.state(one), office.state(two)) == (State.ENTITLED, State.ENTITLED)
+
+
+@pytest.mark.parametrize("logs", [5, [1, "x"], [{"wrap": 1, "filter": 2}]])
+async def test_a_memory_of_other_types(config: Path, office: Office, logs: object) -> None:
+    """What is remembered and makes no sense is nothing remembered."""
+    office.request(State.ENTITLED)
+    wrong = {"logs": logs, "filter": [], "theme": {}, "pane": "x", "selected": "y"}
+    remembered.save(config.with_name("journal.db"), wrong)
+    async with console(config) as (app, _):
+        assert app.main.place == 0
