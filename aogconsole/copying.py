@@ -44,9 +44,18 @@ class Copying(App[int]):
         try:
             copied = await self._copier.copy(text)
         except (AogError, OSError) as error:
-            self.say(f"{error}. {getattr(error, 'hint', '')}", error=True)
+            self._tell(f"{error}. {getattr(error, 'hint', '')}", error=True)
         else:
-            self.say(f"{what}: {copied.lines} lines copied to {copied.where}.")
+            lines = f"{copied.lines} line{'s' if copied.lines != 1 else ''}"
+            self._tell(f"{what[:1].upper()}{what[1:]}: {lines} copied to {copied.where}.")
+
+    def _tell(self, sentence: str, *, error: bool = False) -> None:
+        """Say it, and on the page that covers where it is said."""
+        from widgets.dialogs import Dialog  # not before the first frame
+
+        self.say(sentence, error=error)
+        if isinstance(self.screen, Dialog):
+            self.screen.tell(sentence, error=error)
 
     def copy_to_clipboard(self, text: str) -> None:
         """Textual calls this for what was selected with the mouse; its own way is lost in tmux and screen."""

@@ -66,6 +66,7 @@ class Dialog(ModalScreen[Answer | None]):
     Dialog.-danger > #box { border: round $error; border-title-color: $error; }
     Dialog #box > Static { height: auto; }
     Dialog #told { color: $error; text-style: bold; display: none; }
+    Dialog #told.-well { color: $foreground; }
     Dialog Button { min-width: 1; padding: 0; margin: 0 2 0 0; }
     Dialog Button { background: $boost; color: $foreground; text-style: none; }
     Dialog Button:focus { background: $primary; color: $text; text-style: bold reverse; background-tint: $primary 0%; }
@@ -121,10 +122,11 @@ class Dialog(ModalScreen[Answer | None]):
                 found[binding.description] = (_rank(key, binding.id or ""), keys, binding.description)
         return [(key, what) for _, key, what in sorted(found.values(), key=lambda one: one[0])]
 
-    def tell(self, sentence: str) -> None:
-        """Show why something is not possible, or take that back with nothing."""
+    def tell(self, sentence: str, *, error: bool = True) -> None:
+        """Show why something is not possible, or what was done; or take that back with nothing."""
         told = self.query_one("#told", Static)
-        told.update(Content("! " + clean(sentence)))
+        told.set_class(not error, "-well")
+        told.update(Content(("! " if error else "") + clean(sentence)))
         told.display = bool(sentence)
         if sentence:
             told.scroll_visible(animate=False)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from time import process_time
 
 import pytest
+from textual.widgets import Static
 
+from aogconsole.copying import Copying
 from aogconsole.requests.letters import Draft, editable, helpdesk_reply
+from aogconsole.settings import Console
 from tests.terminal.dialog_cases import letter
 from tests.terminal.dialog_host import opened
 from widgets.letter import LetterDecision, LetterScreen
@@ -148,3 +151,25 @@ async def test_a_megabyte_opens_at_once() -> None:
             await pilot.press("G")
             assert body.rstrip("\n").split("\n")[-1] in host.shown
     assert costs[1] - costs[0] < 0.4
+
+
+class Copier(Copying):
+    """Copies as the console does; nobody sees what it says below the page."""
+
+    copy_settings = Console(clipboard="osc52")
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """Where the page covers it."""
+
+
+async def test_the_page_says_what_was_copied() -> None:
+    """It covers the line in which the console says things."""
+    app = Copier()
+    async with app.run_test() as pilot:
+        await app.push_screen(LetterScreen(letter()))
+        await pilot.press("C")
+        told = app.screen.query_one("#told", Static)
+        assert str(told.content).startswith("The helpdesk's reply: 1 line copied to your terminal")
+        assert told.display
+        await pilot.press("r")
+        assert str(told.content).startswith("! ")
