@@ -105,7 +105,8 @@ class Logs:
     async def export(self, run: int, path: Path) -> None:
         """Write the whole log into a file that the operator names."""
         app = self._app
-        question = Ask(f"Export the log of run {run}", ["The whole of it, cleaned."], "File", initial=f"run{run}.log")
+        about = ["The whole of it, cleaned."]
+        question = Ask(f"Export the log of run {run}", about, "File", initial=f"run{run}.log", required="name the file")
         name = await app.push_screen_wait(question)
         if not name:
             return
