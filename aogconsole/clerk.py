@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from aogconsole.errors import StorageError
 from aogconsole.journal.store import Journal
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Clerk:
         self._furnished: tuple[Journal, Desk] | None = None
 
     async def do(self, deed: Callable[[Journal, Desk], T]) -> T:
-        """Do something at the desk; raises what the desk raises. A deed once begun is done, cancelled or not."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, deed)
+        """Do something at the desk; raises what the desk raises. What was given is done, cancelled or not."""
+        # shielded: one that waits for its turn would be taken back without a word
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._do, deed))
 
     def close(self) -> None:
         """Finish what was begun."""
@@ -37,10 +39,16 @@ class Clerk:
         self._thread.shutdown()
 
     def _do(self, deed: Callable[[Journal, Desk], T]) -> T:
+        if self._furnished is not None and self._furnished[0].moved():
+            path = self._furnished[0].path
+            if not path.exists():  # opening it would make a new one
+                raise StorageError(f"the journal {path} is gone", "put it back; nothing was changed")
+            self._leave()
         if self._furnished is None:
             self._furnished = self._furnish()
         return deed(*self._furnished)
 
     def _leave(self) -> None:
-        if self._furnished is not None:
-            self._furnished[0].close()
+        furnished, self._furnished = self._furnished, None
+        if furnished is not None:
+            furnished[0].close()

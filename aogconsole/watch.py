@@ -18,7 +18,7 @@ from aogconsole.settings import Settings
 EVERY = 0.2
 """Seconds between looks."""
 LOCK = 5
-"""Looks between those at the engine lock, which is no part of the journal."""
+"""Looks between those at the engine lock, which is no part of the journal, and at the journal's path."""
 
 
 class Watch:
@@ -62,7 +62,9 @@ class Watch:
                 self._watch(journal)
             except AogError as error:
                 self._trouble(f"{error} ({error.hint})" if error.hint else str(error))
-                self._asked.wait(1.0)
+                self._asked.clear()  # what was asked for is read when the journal can be
+                if not self._ended:
+                    self._asked.wait(1.0)
             finally:
                 if journal is not None:
                     journal.close()
@@ -76,6 +78,8 @@ class Watch:
             self._asked.clear()
             now = journal.data_version()
             looks += 1
+            if looks % LOCK == 0 and journal.moved():
+                return  # to be opened anew
             last, query = self._last, self._query
             if now != seen or last is None or (looks % LOCK == 0 and boards.engine(journal)[0] != last.engine):
                 seen = now

@@ -119,9 +119,11 @@ class Engine:
             log.warning("journal: %s", error)
 
     async def _watch(self) -> None:
-        """Wake the loops when anybody, this process too, has changed the journal."""
+        """Wake the loops when anybody, this process too, has changed the journal. Raises StorageError: it is gone."""
         journal, last = self._bench.journal, (-1, -1)
         while True:
+            if journal.moved():  # a step would read mails and send letters of a past that nobody sees
+                raise StorageError(f"{journal.path} is another file now, or gone", "the engine starts again with it")
             with contextlib.suppress(StorageError):  # the steps meet it too, and tell
                 now = (journal.data_version(), journal.connection.total_changes)
                 if now != last:

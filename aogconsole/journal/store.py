@@ -49,6 +49,7 @@ class Journal:
         self.read_only = read_only
         self._syslog = syslog
         self._head: tuple[int, str] | None = None
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, group: str = "", syslog: str = "") -> Journal:
@@ -68,7 +69,9 @@ class Journal:
                 _prepare(path, group)
                 connection = _connect(path.absolute().as_uri())
             _version(connection, path, read_only=read_only)
-            return cls(connection, path, syslog, read_only=read_only)
+            journal = cls(connection, path, syslog, read_only=read_only)
+            journal._file = _identity(path)
+            return journal
 
     @classmethod
     def empty(cls, path: Path) -> Journal:
@@ -80,6 +83,13 @@ class Journal:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+    def moved(self) -> bool:
+        """Whether the path leads to another file now, or to none: a backup was put back, or the file was removed.
+
+        What is then written here nobody will ever see: open it anew. Cheap: ask often.
+        """
+        return _identity(self.path) != self._file
 
     @property
     def runs(self) -> Path:
@@ -266,6 +276,14 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _prepare(path: Path, group: str) -> None:

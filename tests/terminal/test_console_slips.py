@@ -171,3 +171,25 @@ async def test_a_memory_of_other_types(config: Path, office: Office, logs: objec
     remembered.save(config.with_name("journal.db"), wrong)
     async with console(config) as (app, _):
         assert app.main.place == 0
+
+
+# ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_journal_that_is_taken_away(config: Path, office: Office) -> None:
+    """Nothing is done in a file that nobody will see, and none is made anew; put back, all goes on."""
+    one, two = office.request(State.ENTITLED), office.request(State.ENTITLED)
+    path = office.journal.path
+    async with console(config) as (app, pilot):
+        await pilot.press("s")
+        await until(pilot, lambda: office.state(one) != State.ENTITLED)
+        await until(pilot, lambda: app.selected and app.selected.id == two and not app.unsettled)
+        path.rename(config.with_name("away"))
+        await pilot.press("s")
+        await until(pilot, lambda: "is gone" in said(pilot))
+        await until(pilot, lambda: app.board.trouble)
+        assert not path.exists()
+        config.with_name("away").rename(path)
+        await until(pilot, lambda: not app.board.trouble)
+        await pilot.press("s")
+        await until(pilot, lambda: office.state(two) != State.ENTITLED)

@@ -11,6 +11,7 @@ import pytest
 
 from aogconsole.board import Board, Query
 from aogconsole.boards import read, searched
+from aogconsole.errors import StorageError
 from aogconsole.journal.store import Journal
 from aogconsole.requests.request import State
 from aogconsole.settings import Settings
@@ -179,3 +180,45 @@ def test_a_search_never_finds_more_than_the_limit(office: Office) -> None:
         office.request(state)
     assert [line.state for line in board(office, text="u", limit=1).lines] == ["entitled"]
     assert len(board(office, text="u", limit=3).lines) == 3
+
+
+def test_the_watch_rests_while_the_journal_cannot_be_read(office: Office) -> None:
+    """However often something is asked for meanwhile: it tries once for each, and once a second."""
+    opened, told, tried = [], threading.Event(), threading.Semaphore(0)
+
+    def broken() -> Journal:
+        opened.append(1)
+        tried.release()
+        raise StorageError("it is damaged", "restore the backup")
+
+    watch = Watch(broken, Settings(), lambda board: told.set())
+    watch.start()
+    assert told.wait(5)
+    for _ in range(5):
+        assert tried.acquire(timeout=5)
+        watch.ask(Query())
+    assert tried.acquire(timeout=5)
+    assert not tried.acquire(timeout=0.3)
+    watch.close()
+    assert len(opened) <= 7
+
+
+def test_the_watch_follows_the_journals_path(
+    office: Office, watched: tuple[Watch, list[Board], threading.Condition], tmp_path: Path
+) -> None:
+    """The file is taken away: that is told. A backup is put in its place: that is what is shown."""
+    _, told, news = watched
+    office.request(State.ENTITLED)
+    office.journal.backup(tmp_path / "backup")
+    office.request(State.UNCLEAR)
+    with news:
+        assert news.wait_for(lambda: told and told[-1].open == 2, 5)
+    path = office.journal.path
+    (tmp_path / "away").mkdir()
+    for file in (path, *path.parent.glob(f"{path.name}-*")):  # what SQLite has beside it belongs to it
+        file.rename(tmp_path / "away" / file.name)
+    with news:
+        assert news.wait_for(lambda: "there is no journal" in told[-1].trouble, 5)
+    (tmp_path / "backup" / path.name).rename(path)
+    with news:
+        assert news.wait_for(lambda: (told[-1].open, told[-1].trouble) == (1, ""), 5)
