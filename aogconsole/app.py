@@ -84,7 +84,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         self._jumped = 0.0
         self._kept: dict[str, Any] = {}
         self.who = Actor.current("console").who
-        self._watch = Watch(self.open_journal, session.config.settings, self._tell)
+        self._watch = Watch(self.open_journal, session.config.settings, self._bring)
         self._engine = None if session.read_only else AttachedEngine(command(session.config.file), self._engine_says)
         self.keyboard = Keyboard(self)
         self._herald = Herald(self.write, self.who, bell=session.config.settings.console.bell)
@@ -141,7 +141,8 @@ class Console(TypeAhead, Copying, Crash, Parts):
         if self._engine is not None:
             await self._engine.stop()
 
-    def _tell(self, board: Board) -> None:
+    def _bring(self, board: Board) -> None:
+        """In the watch's thread."""
         self.post_message(self.Arrived(board))
 
     def _engine_says(self, line: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from aogconsole import remembered
 from aogconsole.app import Console
@@ -99,6 +99,17 @@ async def test_no_room_for_the_editors_file(config: Path, office: Office, monkey
         await until(pilot, lambda: "the letter cannot be edited" in said(pilot))
         app.run_worker(app.logs.pager(1, config))
         await until(pilot, lambda: "The log cannot be shown" in said(pilot))
+
+
+async def test_a_copy_is_told_above_what_covers_the_line(config: Path, office: Office) -> None:
+    """In the real console, not only beside it: the letter says where its text went."""
+    office.request(State.REFUSED)
+    async with console(config) as (app, pilot):
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, LetterScreen))
+        await pilot.press("c")
+        await until(pilot, lambda: "copied to" in said(pilot))
+        assert "copied to" in str(app.screen.query_one("#told", Static).content)
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
