@@ -44,12 +44,12 @@ class Copying(App[int]):
         try:
             copied = await self._copier.copy(text)
         except (AogError, OSError) as error:
-            self._tell(f"{error}. {getattr(error, 'hint', '')}", error=True)
+            self._say_on_top(f"{error}. {getattr(error, 'hint', '')}", error=True)
         else:
             lines = f"{copied.lines} line{'s' if copied.lines != 1 else ''}"
-            self._tell(f"{what[:1].upper()}{what[1:]}: {lines} copied to {copied.where}.")
+            self._say_on_top(f"{what[:1].upper()}{what[1:]}: {lines} copied to {copied.where}.")
 
-    def _tell(self, sentence: str, *, error: bool = False) -> None:
+    def _say_on_top(self, sentence: str, *, error: bool = False) -> None:
         """Say it, and on the page that covers where it is said."""
         from widgets.dialogs import Dialog  # not before the first frame
 
