@@ -26,7 +26,7 @@ from widgets.logframe import LogFrame
 from widgets.logkeys import KEYS
 from widgets.logprompt import LogPrompt
 from widgets.logtext import LogText
-from widgets.logtitle import title
+from widgets.logtitle import note, title
 from widgets.logview import LogView
 
 HERTZ, HERTZ_OVER_SSH = 10, 5
@@ -87,6 +87,7 @@ class LogPane(LogFrame, can_focus=True):
         self._finder = LogFinder()
         self._kept: tuple[str, str] = ("", "")  # what was typed, before the prompt was opened
         self._said = ""
+        self._beaten: object = None
         self._opened = ""
         self._prompt = LogPrompt(compact=True)
 
@@ -167,7 +168,17 @@ class LogPane(LogFrame, can_focus=True):
         beside = [pane for pane in self.parent.children if isinstance(pane, LogPane)] if self.parent else []
         if beside[:1] == [self]:
             for pane in beside:
-                pane._look()
+                if pane._stirs():
+                    pane._look()
+
+    def _stirs(self) -> bool:
+        """Whether there may be news: a log at rest costs nothing. What the operator does has its own look."""
+        text, finder = self._text, self._finder
+        now = text and (text.size, text.first, text.end, text.generation, text.ready, text.trouble)
+        stirs = now != self._beaten or bool(finder.search or finder.filter)
+        if not self.busy:
+            self._beaten = now
+        return stirs
 
     def _look(self) -> None:
         """Paint what is new, unless the terminal has not yet taken what was painted."""
@@ -181,26 +192,9 @@ class LogPane(LogFrame, can_focus=True):
             self.set_timer(SOON, self._look)
         if self._finder.seeking:
             self._seek()
-        self.view.note = self._note()
+        self.view.note = note(self._slot, text, self._finder.found)
         self.view.look()
         self._show_subtitle()
-
-    def _note(self) -> str:
-        """Why there are no lines."""
-        slot, text = self._slot, self._text
-        if text and text.trouble:
-            return f"! the log cannot be read: {text.trouble}"
-        if text is None:
-            return "no output" if slot.run is not None else "free"
-        if not text.ready:
-            return "reading ..."
-        if text.end == text.first:
-            return "no output yet" if slot.active or slot.run is None else "no output"
-        return (
-            "no line is let through by the filter"
-            if self._finder.found and self._finder.found.done
-            else "filtering ..."
-        )
 
     # ── title and subtitle ───────────────────────────────────────────────────────────────────────────────────
 

@@ -1,4 +1,4 @@
-"""The title of a log pane: what is in a staging slot, where it is, and until when."""
+"""The title of a log pane: what is in a staging slot, where it is, and until when; and why there are no lines in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from textual.content import Content
 
 from aogconsole.board import Slot
+from widgets.logtext import LogText, Matches
 
 
 def title(slot: Slot, now: datetime) -> Content:
@@ -20,6 +21,19 @@ def title(slot: Slot, now: datetime) -> Content:
         ended = f"! {slot.state}" + (f": {slot.why}" if slot.why else "")
         return Content.assemble(f"{slot.name} · {job} · ", (ended, "$error bold"))
     return Content(f"{slot.name} · {job} · {slot.state}{_took(slot)}{_free(slot)}")
+
+
+def note(slot: Slot, text: LogText | None, found: Matches | None) -> str:
+    """Why there are no lines; `found` are those of the filter."""
+    if text and text.trouble:
+        return f"! the log cannot be read: {text.trouble}"
+    if text is None:
+        return "no output" if slot.run is not None else "free"
+    if not text.ready:
+        return "reading ..."
+    if text.end == text.first:
+        return "no output yet" if slot.active or slot.run is None else "no output"
+    return "no line is let through by the filter" if found and found.done else "filtering ..."
 
 
 def _free(slot: Slot) -> str:
