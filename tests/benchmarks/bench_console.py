@@ -50,17 +50,21 @@ class Subject:
 
     def start(self, *, link: int = 0) -> Pty:
         """A console on it that has come to rest, with logs of a thousand lines."""
-        for log in self.logs:
-            log.write_bytes(b"".join(LINE % number for number in range(1000)))
-        return self.restart(link=link)
+        for log, first in zip(self.logs, (0, 1000), strict=True):
+            log.write_bytes(b"".join(LINE % number for number in range(first, first + 1000)))
+        return self.restart(999, link=link)
 
-    def restart(self, *, link: int = 0) -> Pty:
-        """The same with the logs as they are."""
+    def restart(self, last: int, *, link: int = 0) -> Pty:
+        """The same with the logs as they are; `last` is the first one's last line."""
         env = self.env | {"XDG_STATE_HOME": tempfile.mkdtemp(dir=self.folder)}
         ssh: Environment = {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"} if link else {}
         terminal = Pty(console(self.folder / "config.toml"), env | ssh, link=link)
-        terminal.wait(*FIRST)
-        terminal.settle()
+        try:
+            terminal.wait(*FIRST, b"%09d" % last, b"%09d" % 1999)
+            terminal.settle()
+        except TimeoutError:
+            terminal.close()
+            raise
         return terminal
 
 
@@ -153,8 +157,7 @@ def large(subject: Subject) -> int:
         with subject.logs[0].open("wb") as file:
             for start in range(0, LINES, 10_000):
                 file.write(b"".join(LINE % number for number in range(start, start + 10_000)))
-        with subject.restart() as terminal:
-            terminal.wait(b"%09d" % (LINES - 1))
+        with subject.restart(LINES - 1) as terminal:
             terminal.rest(8.0)
             resident["large"].append(memory(terminal.pid))
     small, over = (statistics.median(resident[name]) for name in ("small", "large"))

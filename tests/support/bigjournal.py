@@ -253,14 +253,14 @@ class _Writer:
 
 
 def set_running(path: Path, slots: int = 2) -> list[Path]:
-    """Put the runs of the first held requests into the slots, as if they were on; the files of their output.
+    """Put the runs of the newest held requests into the slots, as if they were on; the files of their output.
 
     For screens only: the history does not tell it.
     """
     with contextlib.closing(sqlite3.connect(path)) as connection:
         held = connection.execute(
             "select run.id, request from run join request on request.id = run.request"
-            " where request.state = 'held' order by run.id limit ?",
+            " where request.state = 'held' order by run.id desc limit ?",
             (slots,),
         ).fetchall()
         for slot, (run, request) in enumerate(held):
