@@ -113,6 +113,7 @@ NEXT: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Which action the next action of a request is; `decide` is asked."""
 DECISIONS: Final = (
+    "request.letter",
     "request.refuse",
     "request.recheck",
     "request.correct",

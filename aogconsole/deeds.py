@@ -119,6 +119,8 @@ class Deeds:
                 await self.verb(f"{verb} {request}", lambda _, desk: desk.release(request, seen=seen), said)
             case "hold" | "rerun" | "close" | "reopen":
                 await self._with_reason(action, line)
+            case "letter":
+                await self._app.letters.open(line.letter or 0)
             case "sooner" | "later":
                 await self._move(line, -1 if verb == "sooner" else 1)
             case _:
@@ -152,8 +154,6 @@ class Deeds:
         reason = why_not(action, line)
         if reason:
             self._app.say(reason, error=True)
-        elif action.id == "request.letter":
-            await self._app.letters.open(line.letter or 0)
         else:
             await self._request(action, line)
 

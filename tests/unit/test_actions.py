@@ -75,3 +75,12 @@ def test_a_reason_names_the_states_and_the_request(tmp_path: Path) -> None:
     told = why_not(BY_ID["request.stage"], line_of(office, request))
     assert "entitled" in told
     assert f"request {request} is closed" in told
+
+
+def test_a_letter_in_doubt_is_among_what_may_be_decided(tmp_path: Path) -> None:
+    """Who decides on a request whose letter may not have gone finds the letter, which can be sent again."""
+    office = Office.open(tmp_path / "journal.db")
+    request = office.request(State.STAGED)
+    assert "request.letter" in DECISIONS
+    assert not why_not(BY_ID["request.letter"], line_of(office, request))
+    assert why_not(BY_ID["request.letter"], line_of(office, office.request(State.QUEUED)))
