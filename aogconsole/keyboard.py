@@ -149,8 +149,9 @@ class Keyboard:
         app = self._app
         active = sum(slot.active for slot in app.board.slots)
         if active and app.engine_here:
+            runs = "1 run goes" if active == 1 else f"{active} runs go"
             lines = [
-                f"{active} run(s) go on on the staging host. The next engine takes them up again.",
+                f"{runs} on on the staging host. The next engine takes them up again.",
                 "Until another console or `aogconsole serve` runs, no mail is read and no letter is sent.",
             ]
             if not await app.push_screen_wait(Confirm("Leave the console?", lines, "leave")):
