@@ -105,6 +105,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
     def _furnish(self) -> None:
         self.main.zoom(on=False)
         self.main.keys(self.keyboard.footer())
+        self.main.show(self.board)
         self._tick()
 
     def on_mount(self) -> None:
@@ -116,6 +117,10 @@ class Console(TypeAhead, Copying, Crash, Parts):
         if isinstance(theme, str) and theme in self.available_themes:
             self.theme = theme  # before the first paint, which is in these colours too
         self.call_after_refresh(self._begin)
+
+    def on_resize(self) -> None:
+        """Paint everything: sizes that came and went at once are not seen, but have cost the terminal what it had."""
+        self.screen.refresh()
 
     def _begin(self) -> None:
         self._restore()
@@ -208,6 +213,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         told, trouble = self._herald.tell(board)
         if told:
             self.say(told, error=trouble)
+        main.show(board)
         self._tick()
 
     def to_needy(self, *, further: bool = False) -> None:
@@ -246,7 +252,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         now = times.now()
         main = self.main
         words = engine_words(self.board, self._engine)
-        main.show(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble)
+        main.tick(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble)
         main.requests.tick(now)
         for pane in main.logs:
             pane.tick(now)
