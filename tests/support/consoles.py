@@ -108,14 +108,19 @@ class Console(Terminal):
         raise TimeoutError(f"a dialog stays\n{self.text}")
 
     def choose(self, ticket: str) -> None:
-        """Put the cursor on the first request of a ticket, from the top of the queue."""
-        self.send("g")
-        for _ in range(100):
-            row = selected(self.steady(selected, QUICK))
-            if row is not None and row.ticket == ticket:
-                self.wait_for(f"─ #{ticket} · ")
-                return
-            self.send("j")
+        """Put the cursor on the first request of a ticket, by hand, from the top of the queue."""
+        for _ in range(3):
+            self.send("j", "g")  # a cursor that was moved by hand stays
+            row = selected(self.steady(selected))
+            while row is not None:
+                if row.ticket == ticket:
+                    self.wait_for(f"─ #{ticket} · ")
+                    return
+                self.send("j")
+                try:
+                    row = selected(self.wait_for(lambda text, row=row: selected(text) not in (None, row), SOON))  # type: ignore[misc]
+                except TimeoutError:  # the last, or it came late
+                    row = None
         raise TimeoutError(f"{ticket} is not in the queue\n{self.text}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def test_a_storm_of_resizes(tmp_path: Path) -> None:
         console.press("q", "y")
         assert console.wait_exit() == 0
         assert console.restored(), console.left_behind()
+
+
+def test_sizes_that_came_and_went(tmp_path: Path) -> None:
+    """The window was one cell and is as before, faster than it could look: what the terminal has lost is painted."""
+    with day(tmp_path, speed=20) as site, site.console() as console:
+        all_read(site, console)
+        for key, title in (("", ""), ("?", "Help")):
+            console.send(key)
+            console.wait_for(lambda text, title=title: dialog(text).startswith(title))  # type: ignore[misc]
+            before = console.steady(face)
+            console.signal(signal.SIGSTOP)
+            storm(console)
+            assert console.text != before
+            console.signal(signal.SIGCONT)
+            console.wait_for(lambda text, before=before: face(text) == face(before))  # type: ignore[misc]
 
 
 def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -197,10 +213,10 @@ def test_other_keys(tmp_path: Path) -> None:
         remap(site, "request.stage=S", "request.next=f5", "console.help=f1")
         with site.console(rows=40, cols=160) as console:
             all_read(site, console)
+            console.choose("20001")
             assert "f5 stage" in console.text
             assert "f5: stage" in console.text
             assert "f1 help" in console.text
-            console.choose("20001")
             console.send("f1")
             console.wait_for(lambda text: re.search(r"S +Put the entitled request", text))
             console.back()
