@@ -174,9 +174,12 @@ class MainScreen(Screen[None]):
 
     # ── what is on it ────────────────────────────────────────────────────────────────────────────────────────
 
-    def show(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
-        """The lines around the panes, and the panes' titles."""
+    def tick(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
+        """The first line: all that changes by itself."""
         self.query_one(Title).show(board, engine, now, read_only=read_only, trouble=trouble)
+
+    def show(self, board: Board) -> None:
+        """The queue's title, and the tabs."""
         needs = f", {board.needs} need you" if board.needs else ""
         found = f" · '{board.query.text}': {len(board.lines)} found" if board.query.text else ""
         title = f"Requests · {board.open} open{needs}{found}"
