@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aogconsole import times
@@ -11,6 +12,7 @@ from aogconsole.errors import AogError
 from aogconsole.journal.store import Journal
 from aogconsole.text import clean, decode
 from widgets.forms import FieldsForm
+from widgets.pages import PageScreen
 from widgets.paste import PasteScreen
 from widgets.status import DOTS
 
@@ -48,44 +50,53 @@ class Checks:
     async def examine(self) -> None:
         """How the connections are, and everything tried once more."""
         app = self._app
-        app.say("Everything is being tried ...")
-        _, told = await self._command(["doctor"])
-        app.say("")
         known = [
             f"{DOTS[light.ok][0]} {light.name:10} {light.detail or 'answers'}  {light.since}"
             for light in app.board.lights
         ]
         engine = f"  engine     {app.board.engine or 'runs nowhere'}"
-        lines = ["As the engine found them:", "", *known, engine, "", "Tried now:", "", *told]
-        await app.lookups.page("Connections", lines)
+        lines = ["As the engine found them:", "", *known, engine, "", "Tried now:", ""]
+        page = PageScreen("Connections", "\n".join([*lines, "everything is being tried ..."]))
+        closed = app.push_screen(page, wait_for_dismiss=True)
+        _, told = await self._command(["doctor"])
+        if not closed.done():
+            page.renew("\n".join([*lines, *told]))
+        await closed
 
     async def _command(self, words: list[str]) -> tuple[int, list[str]]:
         """A verb of the command line in a process of its own: what it loads and waits for is no burden here."""
         config = self._app.session.config.file
-        argv = [*(["--config", str(config)] if config else []), *words]
+        options = [*(["--config", str(config)] if config else []), *(["--read-only"] if self._app.read_only else [])]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "aogconsole", *argv,
+            sys.executable, "-P", "-m", "aogconsole", *options, *words,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        told, _ = await process.communicate()
+        try:
+            told, _ = await process.communicate()
+        finally:
+            if process.returncode is None:  # nobody waits for it any more
+                process.kill()
         return process.returncode or 0, [clean(line.strip()) for line in decode(told).splitlines()]
 
     async def paste(self) -> None:
         """Take in a mail that is pasted as text."""
-        text = await self._app.push_screen_wait(PasteScreen())
-        if not text:
-            return
-        try:
-            told = await self._app.deeds.call(lambda journal: self._take(journal, text))
-        except AogError as error:
-            self._app.say(f"{error}. {error.hint}", error=True)
-            return
-        sentence = "; ".join(map(_taken, told))
-        self._app.record("ingest -", sentence)
-        self._app.say(sentence)
-        self._app.look(follow=True)
+        text: str | None = ""
+        trouble = ""
+        while text := await self._app.push_screen_wait(PasteScreen(text, trouble)):
+            self._app.say("The mail is being taken in ...")
+            try:
+                told = await self._app.deeds.call(partial(self._take, text))
+            except AogError as error:
+                trouble = f"{error}. {error.hint}"
+                self._app.say(trouble, error=True)
+            else:
+                sentence = "; ".join(map(_taken, told))
+                self._app.record("ingest -", sentence)
+                self._app.say(sentence)
+                self._app.look(follow=True)
+                return
 
-    def _take(self, journal: Journal, text: str) -> list[dict[str, Any]]:
+    def _take(self, text: str, journal: Journal) -> list[dict[str, Any]]:
         from aogconsole.ingest import take
         from aogconsole.journal.history import Actor
         from aogconsole.requests import mbox

@@ -7,6 +7,7 @@ said who. Nothing here makes the loop wait.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.screen import ModalScreen
@@ -73,10 +74,10 @@ class Deeds:
         finally:
             self._busy.discard(line.id)
 
-    async def verb(self, command: str, deed: Deed[object], said: str, *, stay: bool = False) -> bool:
+    async def verb(self, command: str, deed: Deed[object], said: str, *, stay: bool = False) -> str:
         """Have a verb done, and say what came of it; `command` is how the command line would have it.
 
-        Then the cursor may go to what needs a person next, unless it is to `stay`.
+        Then the cursor may go to what needs a person next, unless it is to `stay`. Returns why it was not done.
         """
         assert self._clerk is not None  # noqa: S101
         app = self._app
@@ -87,11 +88,11 @@ class Deeds:
             app.record(command, f"not done: {told}")
             app.say(told, error=True)
             app.look()
-            return False
+            return told
         app.record(command, said)
         app.say(said)
         app.look(follow=not stay)
-        return True
+        return ""
 
     async def ask(self, question: ModalScreen[T | None]) -> T | None:
         """Put a question to the operator; None when it was closed."""
@@ -210,10 +211,15 @@ class Deeds:
 
     async def _note(self, line: Line) -> None:
         request = line.id
-        text = await self.ask(Ask(f"Note on request {request}", self.about(line), "Note", required="write it"))
-        if text:
-            said = f"The note is on request {request}."
-            await self.verb(f"note {request} '{text}'", lambda _, desk: desk.note(request, text), said)
+        question, said = f"Note on request {request}", f"The note is on request {request}."
+        text: str | None = ""
+        trouble = ""
+        while text := await self.ask(
+            Ask(question, self.about(line), "Note", required="write it", initial=text, trouble=trouble)
+        ):
+            trouble = await self.verb(f"note {request} '{text}'", partial(_note, request, text), said)
+            if not trouble:
+                return
 
     async def _claim(self, line: Line) -> None:
         request, seen, off = line.id, line.version, bool(line.claimed_by)
@@ -268,3 +274,7 @@ class Deeds:
         """Something else for the clerk. Raises AogError."""
         assert self._clerk is not None  # noqa: S101
         return await self._clerk.do(lambda journal, _: deed(journal))
+
+
+def _note(request: int, text: str, _: Journal, desk: Desk) -> None:
+    desk.note(request, text)

@@ -67,11 +67,11 @@ class Letters:
         ident, seen = letter.id, letter.version
         if text != letter.text:
             said = f"Letter {ident} is edited, and a draft."
-            done = await self._app.deeds.verb(
+            trouble = await self._app.deeds.verb(
                 f"edit {ident}", lambda _, desk: desk.edit(ident, text, seen=seen), said, stay=True
             )
-            if not done:
-                await self._app.lookups.page("What was edited, and could not be put in", text.split("\n"))
+            if trouble:
+                await self._app.lookups.page("What was edited, and could not be put in", text.split("\n"), [trouble])
         return True
 
     def _in_editor(self, text: str) -> str:

@@ -43,8 +43,10 @@ class Lookups:
         return await asyncio.to_thread(looked)
 
     def do(self, action: Action, line: Line | None) -> None:
-        """Show what a key asks for."""
-        self._app.run_worker(self._do(action, line), name=action.id, group="lookups", exclusive=True)
+        """Show what a key asks for, once; what takes in or asks elsewhere is not given up for the next key."""
+        self._app.run_worker(
+            self._do(action, line), name=action.id, group=action.id, exclusive=action.group != "console"
+        )
 
     async def _do(self, action: Action, line: Line | None) -> None:
         try:
@@ -70,9 +72,9 @@ class Lookups:
                 }  # fmt: skip
                 await pages[verb]()
 
-    async def page(self, title: str, lines: Sequence[str]) -> None:
-        """A text, until it is closed."""
-        await self._app.push_screen_wait(PageScreen(title, "\n".join(lines) or "Nothing."))
+    async def page(self, title: str, lines: Sequence[str], above: Sequence[str] = ()) -> None:
+        """A text, until it is closed; what is `above` it does not scroll."""
+        await self._app.push_screen_wait(PageScreen(title, "\n".join(lines) or "Nothing.", above))
 
     async def pick(
         self, title: str, heads: Sequence[str], read: Callable[[Journal], list[Row]],

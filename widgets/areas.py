@@ -54,13 +54,16 @@ class AreaDialog(Dialog[str]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+o,f2", "done", "done", id="area.done")]
     THROW_AWAY = "Throw the text away?"
 
-    def __init__(self, title: str, lines: tuple[str, ...], text: str = "") -> None:
+    def __init__(self, title: str, lines: tuple[str, ...], text: str = "", *, written: str = "") -> None:
+        """`text` is what is to be changed; `written` was, and could not be used."""
         super().__init__(title, lines)
-        self._before = _clean(text)
+        self._before, self._written = _clean(text), _clean(written)
 
     def body(self) -> ComposeResult:
         """The area."""
-        yield CleanArea(self._before, show_line_numbers=False, highlight_cursor_line=False, tab_behavior="focus")
+        yield CleanArea(
+            self._written or self._before, show_line_numbers=False, highlight_cursor_line=False, tab_behavior="focus"
+        )
 
     @property
     def text(self) -> str:

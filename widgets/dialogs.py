@@ -211,14 +211,21 @@ class Ask(Dialog[str]):
         initial: str = "",
         placeholder: str = "",
         check: Callable[[str], str] = lambda _: "",
+        trouble: str = "",
     ) -> None:
-        """`required` is what an empty answer is told; nothing: it may be empty."""
+        """`required` is what an empty answer is told; nothing: it may be empty. `trouble` came of the `initial` one."""
         super().__init__(title, lines)
         self._label = label
         self._required = required
         self._initial = initial
         self._placeholder = placeholder
         self._check = check
+        self._trouble = trouble
+
+    def on_mount(self) -> None:
+        """What was given before did not do."""
+        if self._trouble:
+            self._complain(self._trouble)
 
     def body(self) -> ComposeResult:
         """The label and the input."""
@@ -227,9 +234,10 @@ class Ask(Dialog[str]):
             clean(self._initial), placeholder=clean(self._placeholder), select_on_focus=False, compact=True
         )
 
-    def on_input_changed(self) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
         """What was wrong is being put right."""
-        self._complain("")
+        if not self._trouble or event.value != clean(self._initial):
+            self._complain("")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Give the answer, or say what is wrong with it."""

@@ -130,6 +130,11 @@ class PageScreen(Page[None]):
         """The text."""
         return TextPane(text_lines(self._text))
 
+    def renew(self, text: str) -> None:
+        """Show another text."""
+        self._text = clean_lines(text)
+        self.pane.replace(text_lines(self._text))
+
     def copied(self) -> tuple[str, str]:
         """The text as it is, tabs too."""
         return self._text, self.heading

@@ -18,8 +18,16 @@ class PasteScreen(AreaDialog):
     """
     THROW_AWAY = "Throw the mail away?"
 
-    def __init__(self) -> None:
-        super().__init__("Take in a mail", ("Paste it: From:, Subject:, an empty line, the text. Received now.",))
+    def __init__(self, written: str = "", trouble: str = "") -> None:
+        """`written` was here before, and `trouble` came of it."""
+        lines = ("Paste it: From:, Subject:, an empty line, the text. Received now.",)
+        super().__init__("Take in a mail", lines, written=written)
+        self._trouble = trouble
+
+    def on_mount(self) -> None:
+        """What was written before could not be taken in."""
+        self._look()
+        self.tell(self._trouble)
 
     def body(self) -> ComposeResult:
         """The area, and below it what the text is taken for."""
@@ -28,7 +36,11 @@ class PasteScreen(AreaDialog):
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Say what would be taken in."""
-        self.tell("")
+        if self.text != self._written:
+            self.tell("")
+        self._look()
+
+    def _look(self) -> None:
         self.query_one("#found", Static).update(summary(self.text))
 
     def wrong(self, text: str) -> str:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -17,6 +18,8 @@ from aogconsole.requests.request import State
 from tests.support.office import Office
 from widgets.dialogs import Ask
 from widgets.letter import LetterScreen
+from widgets.pages import ListPage, PageScreen
+from widgets.paste import PasteScreen
 
 
 @pytest.fixture
@@ -110,6 +113,84 @@ async def test_a_copy_is_told_above_what_covers_the_line(config: Path, office: O
         await pilot.press("c")
         await until(pilot, lambda: "copied to" in said(pilot))
         assert "copied to" in str(app.screen.query_one("#told", Static).content)
+
+
+# ── what was typed ───────────────────────────────────────────────────────────────────────────────────────────
+
+MAIL = "From: helper@eso.org\nSubject: help\n\nThe text."
+
+
+async def test_a_pasted_mail_is_kept(config: Path, office: Office) -> None:
+    """The journal does not take it: the text is there again, with the reason; then it is taken in."""
+    office.request(State.ENTITLED)
+    path = office.journal.path
+    async with console(config) as (app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "is yours" in said(pilot))
+        await pilot.press("i")
+        await until(pilot, lambda: isinstance(app.screen, PasteScreen))
+        app.post_message(Paste(MAIL))
+        await until(pilot, lambda: isinstance(app.screen, PasteScreen) and app.screen.text == MAIL)
+        path.rename(config.with_name("away"))
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(app.screen, PasteScreen) and told(app) and app.screen.text == MAIL)
+        assert "is gone" in told(app)
+        config.with_name("away").rename(path)
+        await pilot.press("f2")
+        await until(pilot, lambda: office.journal.all("select 1 from mail where subject = 'help'"))
+
+
+async def test_a_note_is_kept(config: Path, office: Office) -> None:
+    """The same for a note."""
+    request = office.request(State.ENTITLED)
+    path = office.journal.path
+    async with console(config) as (app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "is yours" in said(pilot))
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press(*"call")
+        path.rename(config.with_name("away"))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Ask) and "is gone" in told(app))
+        config.with_name("away").rename(path)
+        await pilot.press(*"ed", "enter")
+        await until(pilot, lambda: "The note is on" in said(pilot))
+    assert [row["text"] for row in office.journal.all("select text from note where request = ?", request)] == ["called"]
+
+
+def told(app: Console) -> str:
+    """What the dialog on top complains of."""
+    return str(app.screen.query_one("#told", Static).content)
+
+
+async def test_the_next_key_gives_nothing_up(config: Path, office: Office) -> None:
+    """A mail that is being taken in is told of, whatever is looked at meanwhile."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        await pilot.press("i")
+        await until(pilot, lambda: isinstance(app.screen, PasteScreen))
+        app.post_message(Paste(MAIL))
+        await until(pilot, lambda: isinstance(app.screen, PasteScreen) and app.screen.text == MAIL)
+        await pilot.press("f2", "L")
+        await until(pilot, lambda: isinstance(app.screen, ListPage))
+        await until(pilot, lambda: "no request" in said(pilot))
+
+
+async def test_the_connections_are_shown_at_once(config: Path, office: Office) -> None:
+    """What is known stands there while everything is tried; then what was found. It comes over nothing else."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(app.screen, PageScreen))
+        page = app.screen
+        assert isinstance(page, PageScreen)
+        assert "being tried" in page.copied()[0]
+        await until(pilot, lambda: "FAULT archive" in page.copied()[0])
+        await pilot.press("q", "E")
+        await until(pilot, lambda: isinstance(app.screen, PageScreen) and app.screen is not page)
+        await pilot.press("q", "t")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
