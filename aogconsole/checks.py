@@ -82,7 +82,7 @@ class Checks:
         """Take in a mail that is pasted as text."""
         text: str | None = ""
         trouble = ""
-        while text := await self._app.push_screen_wait(PasteScreen(text, trouble)):
+        while text := await self._app.push_screen_wait(PasteScreen(text or "", trouble)):
             self._app.say("The mail is being taken in ...")
             try:
                 told = await self._app.deeds.call(partial(self._take, text))

@@ -215,7 +215,7 @@ class Deeds:
         text: str | None = ""
         trouble = ""
         while text := await self.ask(
-            Ask(question, self.about(line), "Note", required="write it", initial=text, trouble=trouble)
+            Ask(question, self.about(line), "Note", required="write it", initial=text or "", trouble=trouble)
         ):
             trouble = await self.verb(f"note {request} '{text}'", partial(_note, request, text), said)
             if not trouble:
