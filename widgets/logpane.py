@@ -99,7 +99,8 @@ class LogPane(LogFrame, can_focus=True):
     def on_mount(self) -> None:
         """Look from now on."""
         hertz = HERTZ_OVER_SSH if os.environ.get("SSH_CONNECTION") else HERTZ
-        self.set_interval(1 / hertz, self._beat)
+        if self._beside()[0] is self:
+            self.set_interval(1 / hertz, self._beat)
         self._show_title()
         self._look()
 
@@ -165,11 +166,13 @@ class LogPane(LogFrame, can_focus=True):
 
     def _beat(self) -> None:
         """Panes beside each other are painted in one frame: a key waits for one paint, not for two."""
-        beside = [pane for pane in self.parent.children if isinstance(pane, LogPane)] if self.parent else []
-        if beside[:1] == [self]:
-            for pane in beside:
-                if pane._stirs():
-                    pane._look()
+        for pane in self._beside():
+            if pane._stirs():
+                pane._look()
+
+    def _beside(self) -> list[LogPane]:
+        """This pane and those beside it; the first one's beat is the others' too."""
+        return [pane for pane in self.parent.children if isinstance(pane, LogPane)] if self.parent else [self]
 
     def _stirs(self) -> bool:
         """Whether there may be news: a log at rest costs nothing. What the operator does has its own look."""
