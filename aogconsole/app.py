@@ -307,6 +307,11 @@ class Console(TypeAhead, Copying, Crash, Parts):
         if self.screen is self.main:
             super().action_command_palette()
 
+    def on_paste(self) -> None:
+        """Nothing has taken it."""
+        if self.screen is self.main:
+            self.say(f"A paste does nothing here: {self.keyboard.of(BY_ID['console.paste'])} takes a mail.", error=True)
+
     async def action_quit(self) -> None:
         """Ctrl+Q, which Textual has on every screen: as `q`; what is open above the panes is not thrown away."""
         if self.screen is self.main:

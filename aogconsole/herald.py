@@ -49,6 +49,8 @@ class Herald:
             fresh = []
         else:
             fresh = [act for act in board.acts if act.seq > self._told and act.request is not None]
+            if board.acts and board.acts[0].seq > self._told + 1:  # more happened than a board tells of: we were asleep
+                self._unseen |= {line.id for line in board.lines if line.state == "failed"}
         self._told = max([self._told or 0, *(act.seq for act in board.acts)])
         news = [act for act in fresh if act.target in NEWS and act.who != self._who]
         if news and self._bell:

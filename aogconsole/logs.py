@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 
 from aogconsole import boards, times
 from aogconsole.board import Slot
-from aogconsole.errors import AogError
+from aogconsole.errors import AogError, OutsideError
 from aogconsole.jobcontrol import program, run_in_place
 from aogconsole.staging.logfile import LogFile, export, write_clean
 from widgets.dialogs import Ask
@@ -23,6 +23,9 @@ from widgets.logpane import LogPane
 
 if TYPE_CHECKING:
     from aogconsole.app import Console
+
+EVERY = 1.0
+"""Seconds between two looks at how a run is whose log has the whole screen."""
 
 
 class LogScreen(ModalScreen[None]):
@@ -89,16 +92,24 @@ class Logs:
 
     async def open(self, run: int) -> None:
         """A run's log on the whole screen, until it is closed. Raises UsageError."""
-        slot = await self._app.lookups.read(lambda journal: boards.slot_of(journal, "", journal.fetch("run", run)))
+        slot = await self._slot(run)
         screen, closed = LogScreen(slot), asyncio.Event()
         await self._app.push_screen(screen, lambda _: closed.set())
         pane = screen.pane
         try:
-            self.show(pane, slot)
-            pane.tick(times.now())
-            await closed.wait()
+            while not closed.is_set():
+                self.show(pane, slot)
+                pane.tick(times.now())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(EVERY if slot.active else None):
+                        await closed.wait()
+                with contextlib.suppress(OutsideError):  # the main screen tells that the journal cannot be read
+                    slot = await self._slot(run)
         finally:
             self._forget(pane)
+
+    async def _slot(self, run: int) -> Slot:
+        return await self._app.lookups.read(lambda journal: boards.slot_of(journal, "", journal.fetch("run", run)))
 
     # ── what panes ask for ───────────────────────────────────────────────────────────────────────────────────
 

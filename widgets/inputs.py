@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import Paste
 from textual.widgets import Input
 
 from aogconsole.text import clean
@@ -16,6 +17,10 @@ class CleanInput(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "go on", key_display="enter", id="input.submit")
     ]
+
+    def _on_paste(self, event: Paste) -> None:
+        """All lines of it in one, before Textual takes the first and leaves the others out without a word."""
+        event.text = " ".join(line.strip() for line in event.text.splitlines() if line.strip())
 
     def validate_value(self, value: str) -> str:
         """Textual calls it for every new value."""

@@ -14,10 +14,12 @@ from textual.widgets import Input, Static
 from aogconsole import remembered
 from aogconsole.app import Console
 from aogconsole.cli.common import Session
+from aogconsole.logs import LogScreen
 from aogconsole.requests.request import State
-from tests.support.office import Office
+from tests.support.office import ENGINE, Office
 from widgets.dialogs import Ask
 from widgets.letter import LetterScreen
+from widgets.logpane import LogPane
 from widgets.pages import ListPage, PageScreen
 from widgets.paste import PasteScreen
 
@@ -193,6 +195,18 @@ async def test_the_connections_are_shown_at_once(config: Path, office: Office) -
         await until(pilot, lambda: isinstance(app.screen, Ask))
 
 
+async def test_a_paste_of_several_lines(config: Path, office: Office) -> None:
+    """A line to type in takes all of it; where nothing takes it, that is said."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        app.post_message(Paste("nobody\ntakes it"))
+        await until(pilot, lambda: "i takes a mail" in said(pilot))
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        app.post_message(Paste("she called:\n\n  it is urgent\n"))
+        await until(pilot, lambda: app.screen.query_one(Input).value == "she called: it is urgent")
+
+
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -263,6 +277,26 @@ async def test_a_memory_of_other_types(config: Path, office: Office, logs: objec
     remembered.save(config.with_name("journal.db"), wrong)
     async with console(config) as (app, _):
         assert app.main.place == 0
+
+
+async def test_a_log_on_the_whole_screen_tells_how_its_run_is(config: Path, office: Office) -> None:
+    """Its title goes on with the run, to its end; its file is closed with it."""
+    request = office.request(State.STAGING)
+    run = office.journal.all("select id from run")[0]["id"]
+    async with console(config) as (app, pilot):
+        await pilot.press("l")
+        await until(pilot, lambda: "#" in title(app))
+        office.journal.change("run", run, ENGINE, "failed", origins={"running"}, target="failed", why="no space")
+        await until(pilot, lambda: "! failed: no space" in title(app))
+        await pilot.press("q")
+        await until(pilot, lambda: app.screen is app.main)
+        assert office.state(request) == State.STAGING
+        await until(pilot, lambda: len(app.logs._open) == 1)
+
+
+def title(app: Console) -> str:
+    """The title of the log on the whole screen."""
+    return str(app.screen.query_one(LogPane).border_title) if isinstance(app.screen, LogScreen) else ""
 
 
 # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────

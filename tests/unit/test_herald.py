@@ -114,3 +114,12 @@ def test_the_window_is_named_and_gets_its_title_back(desk: Desk) -> None:
     assert "\x1b]0;! AOG console: 1 need you, 1 open\x07" in desk.written
     desk.herald.leave()
     assert desk.written[-1] == "\x1b[23;0t"
+
+
+def test_a_failure_of_long_ago_is_unseen_too(desk: Desk) -> None:
+    """The console was suspended while more happened than a board tells of: the title has the failure's colour."""
+    desk.office.request(State.FAILED)
+    for _ in range(30):
+        desk.office.request(State.ENTITLED)
+    desk.look()
+    assert desk.herald.trouble
