@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-P", "-m", "aogconsole"]
 ROW = re.compile(r"│([! ])(>| ) +(\S+)(?: /\d)? +(uid___\S+|~\S+|-) +([a-z]+)(?: (\S+))? +\d+ [mhd]")
 """A line of the queue: whether it needs a person, the cursor, ticket, MOUS, state, and where it is."""
 NEXT = re.compile(r"─ (?:(\S+): (\w+)|([^─│╮╭:]+)) ─*╯")
-BOX = re.compile(r"╭─ ([^─]+) ─*╮")
+BOX = re.compile(r"╭─ ([^─│]+) ─*╮")
 REQUEST = re.compile(r"\(request (\d+)\)")
 TITLE = re.compile(r"Requests · (\d+) open(?:, (\d+) need you)?")
 STILL = 0.3
