@@ -174,7 +174,7 @@ def _further(action: Action, line: Line) -> str:
         case "log" | "stop" if line.run is None:
             return f"Request {line.id} has not been staged: there is no run."
         case "release" if line.next_action != "release":
-            return f"Request {line.id} was not put aside: its run failed or was stopped. r runs it again."
+            return f"Request {line.id} was not put aside: its run failed or was stopped; rerun stages it again."
         case _:
             return ""
 

@@ -37,6 +37,7 @@ from aogconsole.watch import Watch
 from widgets.logpane import LogPane
 from widgets.palette import Command, Commands
 from widgets.requests import RequestList
+from widgets.status import Said
 
 if TYPE_CHECKING:
     from aogconsole.cli.common import Session
@@ -270,8 +271,9 @@ class Console(TypeAhead, Copying, Crash, Parts):
     # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────
 
     def say(self, text: str, *, error: bool = False) -> None:
-        """One sentence below the panes; it stays until the next."""
-        self.main.said.say(clean(text), error=error)
+        """One sentence below the panes, and on a screen above them that has the line; it stays until the next."""
+        for said in {self.main.said, *(self.screen.query(Said) if self.screen_stack else ())}:
+            said.say(clean(text), error=error)
 
     def record(self, command: str, result: str) -> None:
         """Remember what this console did, for the command log."""

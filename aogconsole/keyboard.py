@@ -55,7 +55,7 @@ class Keyboard:
         """Why an action is not possible now; empty when it is."""
         pane = self._app.main.log_pane
         if action.group == "request" and pane is not None:
-            return f"{self.of(action)} ({action.label}) is for requests: 1 goes there."
+            return f"{self.of(action)} ({action.label}) is for requests: {self.of(BY_ID['show.requests'])} goes there."
         if action.id == "run.stop" and pane is not None:
             return why_not(BY_ID["console.pause"], None, read_only=self._app.read_only)
         return why_not(action, self._app.selected, read_only=self._app.read_only)

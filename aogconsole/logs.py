@@ -20,6 +20,7 @@ from aogconsole.jobcontrol import program, run_in_place
 from aogconsole.staging.logfile import LogFile, export, write_clean
 from widgets.dialogs import Ask
 from widgets.logpane import LogPane
+from widgets.status import Said
 
 if TYPE_CHECKING:
     from aogconsole.app import Console
@@ -36,8 +37,7 @@ class LogScreen(ModalScreen[None]):
     LogScreen LogPane { width: 1fr; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "dismiss", "close"),
-        Binding("escape", "dismiss", "close"),
+        Binding("q,escape", "close", "close"),
         Binding("question_mark", "app.pane_help", "help"),
     ]
 
@@ -46,8 +46,9 @@ class LogScreen(ModalScreen[None]):
         self._slot = slot
 
     def compose(self) -> ComposeResult:
-        """The pane."""
+        """The pane, and what is said of what it is asked for."""
         yield LogPane(self._slot, id="log")
+        yield Said()
 
     @property
     def pane(self) -> LogPane:
@@ -59,8 +60,10 @@ class LogScreen(ModalScreen[None]):
         self.pane.focus()
 
     @on(LogPane.Zoom)
-    def _zoom(self) -> None:
-        self.dismiss()
+    def action_close(self) -> None:
+        """Go back; once, however often the key is pressed."""
+        if self.app.screen is self:
+            self.dismiss()
 
 
 class Logs:

@@ -14,13 +14,13 @@ def title(slot: Slot, now: datetime) -> Content:
     """`A · #20001 uid___A001_X1590_X30ac · generating 41 % ~1 h 10`; trouble with a `!`, and in the error colour."""
     if slot.run is None:
         return Content(" · ".join(word for word in (slot.name, "free", slot.next and f"next {slot.next}") if word))
-    job = f"#{slot.ticket or slot.request} {slot.mous}".rstrip()
+    head = f"{slot.name or f'run {slot.run}'} · #{slot.ticket or slot.request} {slot.mous}".rstrip()
     if slot.active:
-        return Content(f"{slot.name} · {job} · {_under_way(slot, now)}")
+        return Content(f"{head} · {_under_way(slot, now)}")
     if slot.trouble:
         ended = f"! {slot.state}" + (f": {slot.why}" if slot.why else "")
-        return Content.assemble(f"{slot.name} · {job} · ", (ended, "$error bold"))
-    return Content(f"{slot.name} · {job} · {slot.state}{_took(slot)}{_free(slot)}")
+        return Content.assemble(f"{head} · ", (ended, "$error bold"))
+    return Content(f"{head} · {slot.state}{_took(slot)}{_free(slot)}")
 
 
 def note(slot: Slot, text: LogText | None, found: Matches | None) -> str:
