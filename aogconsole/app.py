@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual import on
@@ -24,7 +25,7 @@ from aogconsole.board import Board, Line, Query
 from aogconsole.copying import Copying
 from aogconsole.crash import Crash
 from aogconsole.herald import HERE, Herald, engine_words
-from aogconsole.jobcontrol import install_signals, suspend, why_not_suspend
+from aogconsole.jobcontrol import install_early_signals, install_signals, suspend, why_not_suspend
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 from aogconsole.keyboard import Keyboard
@@ -84,9 +85,13 @@ class Console(TypeAhead, Copying, Crash, Parts):
         """Whether the operator has pressed any key: before, the cursor stays on top."""
         self._jumped = 0.0
         self._kept: dict[str, Any] = {}
+        self._begun = False
+        self._leave: Callable[[], None] | None = None
         self.who = Actor.current("console").who
         self._watch = Watch(self.open_journal, session.config.settings, self._bring)
-        self._engine = None if session.read_only else AttachedEngine(command(session.config.file), self._engine_says)
+        self._engine = (
+            None if session.read_only else AttachedEngine(command(session.config.file), partial(self.record, "engine"))
+        )
         self.keyboard = Keyboard(self)
         self._herald = Herald(self.write, self.who, bell=session.config.settings.console.bell)
 
@@ -124,6 +129,10 @@ class Console(TypeAhead, Copying, Crash, Parts):
         self.screen.refresh()
 
     def _begin(self) -> None:
+        self._begun = True
+        if self._leave is not None:
+            self._leave()
+            return
         self._restore()
         self.say(self._welcome or ("" if self._kept else FIRST_VISIT))
         self._watch.start()
@@ -135,8 +144,12 @@ class Console(TypeAhead, Copying, Crash, Parts):
         self.main.go(panes[pane] if isinstance(pane, int) and 0 <= pane < len(panes) else panes[0])
 
     def exit(self, *words: Any, **options: Any) -> None:
-        """Leave, and keep what is to be found again."""
-        self._remember()
+        """Leave, and keep what is to be found again. A signal may come while it starts: then once it has."""
+        if not self._begun:
+            self._leave = partial(super().exit, *words, **options)
+            return
+        if not self._exit:
+            self._remember()
         super().exit(*words, **options)
 
     async def on_unmount(self) -> None:
@@ -148,12 +161,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
             await self._engine.stop()
 
     def _bring(self, board: Board) -> None:
-        """In the watch's thread."""
         self.post_message(self.Arrived(board))
-
-    def _engine_says(self, line: str) -> None:
-        """In the engine's thread; the list of what was done may be added to from any."""
-        self.record("engine", line)
 
     def open_journal(self) -> Journal:
         """The journal, to look at only."""
@@ -170,8 +178,6 @@ class Console(TypeAhead, Copying, Crash, Parts):
                 pane.toggles = toggles
 
     def _remember(self) -> None:
-        if not self.screen_stack:
-            return
         remembered.save(self.session.config.journal_path, {
             "theme": self.theme, "pane": self.main.place, "filter": self._query.text, "selected": self._query.selected,
             "logs": [pane.toggles for pane in self.main.logs],
@@ -276,7 +282,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
             said.say(clean(text), error=error)
 
     def record(self, command: str, result: str) -> None:
-        """Remember what this console did, for the command log."""
+        """Remember what this console did, for the command log. May be called in any thread."""
         self.done.append(clean(f"{times.now_text()}  {command}  {result}"))
 
     @on(LogPane.Export)
@@ -388,5 +394,6 @@ def run(session: Session, *, welcome: str = "", mouse: bool = True) -> int:
     if not session.read_only:
         session.acting().close()  # makes the journal, or says why it cannot
     app = Console(session, welcome=welcome)
+    install_early_signals(app)
     code = app.run(mouse=mouse)
     return code if isinstance(code, int) else app.return_code or 0

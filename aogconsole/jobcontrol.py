@@ -58,6 +58,15 @@ class Forgiving:
             self._file.flush()
 
 
+def install_early_signals(app: App[Any]) -> None:
+    """Before `install_signals`: a signal would end the process with the terminal as Textual is just making it.
+
+    `app.exit` has to wait until it can be obeyed.
+    """
+    for number in ENDS:
+        signal.signal(number, lambda given, _frame: app.exit(return_code=128 + given))
+
+
 def install_signals(app: App[Any], loop: asyncio.AbstractEventLoop) -> None:
     """End the app in good order, with exit code 128 and the signal's number, on a signal or when its terminal is gone.
 

@@ -199,3 +199,15 @@ def test_a_crash_file_finds_another_folder_when_the_usual_one_is_closed(tmp_path
         assert terminal.wait_exit() == CRASHED
         (file,) = tmp_path.glob("aogconsole.*/crash-*.txt")
         assert str(file) in terminal.text.replace("\n", "")
+
+
+@pytest.mark.parametrize("seen", [b"?1049h", b"?2004h", b"Requests"])
+def test_a_signal_while_the_console_starts(config: Path, seen: bytes) -> None:
+    """At the alternate screen, before anything is composed, at the first frame: good order, and no crash file."""
+    argv = [sys.executable, "-P", "-m", "aogconsole", "--config", str(config)]
+    with Terminal(argv, env={"XDG_STATE_HOME": str(config.parent)}) as terminal:
+        terminal.wait_for_bytes(seen)
+        terminal.signal(signal.SIGTERM)
+        assert terminal.wait_exit(10) == 128 + signal.SIGTERM
+        assert terminal.restored(), terminal.left_behind()
+    assert not list(config.parent.glob("aogconsole/crash-*"))
