@@ -26,6 +26,11 @@ class OwnScroll(ScrollView, can_focus=False):
         super().__init__()
         self._thumb = (-1, -1, -1)
 
+    @property
+    def room(self) -> int:
+        """Cells in a row: `size` has the scrollbar's column too, under which a text would not be seen."""
+        return self.scrollable_content_region.width
+
     def move(self, count: int) -> None:
         """Move by rows, down for a positive count."""
         raise NotImplementedError

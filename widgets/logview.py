@@ -253,7 +253,7 @@ class LogView(OwnScroll):
 
     def _build(self) -> None:
         """The strips of the frame, and where in the text they are."""
-        width, height = self.size
+        width, height = self.room, self.size.height
         rows = self.rows
         self._use_styles()
         if rows is None or rows.end <= rows.first or not width or not height:
@@ -334,7 +334,7 @@ class LogView(OwnScroll):
 
     def _use_styles(self) -> None:
         hit = self.get_component_rich_style("logview--hit", partial=True)
-        self.paint.use(self.size.width, self.rich_style, hit, self.get_component_rich_style("logview--time"))
+        self.paint.use(self.room, self.rich_style, hit, self.get_component_rich_style("logview--time"))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Textual's, after a look at the styles."""
@@ -344,7 +344,7 @@ class LogView(OwnScroll):
 
     def render_line(self, y: int) -> Strip:
         """Row `y` of the frame."""
-        return self._frame[y] if y < len(self._frame) else Strip.blank(self.size.width, self.paint.style)
+        return self._frame[y] if y < len(self._frame) else Strip.blank(self.room, self.paint.style)
 
     # ── the mouse ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -249,13 +249,23 @@ async def test_wrap_with_wide_characters(tmp_path: Path) -> None:
         await pilot.press("g")
         while not app.pane.following:
             rows.append(app.query_one(LogView).render_line(0).text.rstrip(" "))
-            assert {app.query_one(LogView).render_line(y).cell_length for y in range(6)} == {
-                app.query_one(LogView).size.width
-            }
+            assert {app.query_one(LogView).render_line(y).cell_length for y in range(6)} == {18}
             await pilot.press("j")
         rows += app.seen
         joined = "".join(rows).replace(" ", "")
         assert joined == "before" + text.replace(" ", "") + "after"
+
+
+async def test_nothing_is_under_the_scrollbar(tmp_path: Path) -> None:
+    """What is painted of a wrapped line is all of it: the scrollbar has a column of its own."""
+    path, text = tmp_path / "7.log", "".join(f"{n:02}-" for n in range(60))
+    path.write_bytes(text.encode() + b"\n" + numbered(30))
+    async with stage(path) as (app, pilot):
+        await pilot.press("w", "g")
+        await until(pilot, lambda: app.seen[0].startswith("00-"))
+        await pilot.pause()
+        painted = ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]
+        assert text in "".join(row[1:-2] for row in painted[1:-1])
 
 
 async def test_times(tmp_path: Path) -> None:
