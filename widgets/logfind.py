@@ -67,8 +67,12 @@ class LogFinder:
                 self._step = 0
                 return None, "not found"
             rank, said = (hits.first if step > 0 else hits.end - 1), "wrapped around"
+        try:
+            number = hits.line(rank)
+        except IndexError:  # the last line has just ceased to be one: at the next look
+            return None, ""
         self._step = 0
-        return hits.line(rank), said
+        return number, said
 
     def states(self, current: int | None) -> list[str]:
         """Search and filter in words, with how much they found; `current`: the current line."""
@@ -84,7 +88,10 @@ class LogFinder:
         if hits is None or current is None or not hits.done:
             return ""
         rank = hits.rank(current)
-        on_hit = rank < hits.end and hits.line(rank) == current
+        try:
+            on_hit = rank < hits.end and hits.line(rank) == current
+        except IndexError:
+            return ""
         return f"{rank - hits.first + 1:,} of {hits.end - hits.first:,}" if on_hit else ""
 
 
