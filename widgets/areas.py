@@ -46,6 +46,7 @@ class AreaDialog(Dialog[str]):
     """A text area that fills the screen; `ctrl+o` gives its text, `escape` asks before it throws text away."""
 
     DEFAULT_CSS = """
+    AreaDialog { background: $background; }
     AreaDialog > #box { width: 100%; height: 100%; overflow: hidden hidden; }
     AreaDialog #lines { margin: 0; }
     AreaDialog TextArea { height: 1fr; padding: 0; border: none; background: $surface; }

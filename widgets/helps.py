@@ -20,6 +20,7 @@ class HelpScreen(Page[None]):
     """The keys in groups; closes with `?`, `q` and `escape`."""
 
     DEFAULT_CSS = """
+    HelpScreen { background: $background 60%; }
     HelpScreen > #box { width: 76; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark", "cancel", "close", show=False, id="help.close")]

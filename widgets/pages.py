@@ -22,6 +22,7 @@ class Page(Dialog[Answer]):
     """A dialog that fills the screen: a pane of text with a search, below a line or two of what it is."""
 
     DEFAULT_CSS = """
+    Page { background: $background; }
     Page > #box { width: 100%; height: 100%; overflow: hidden hidden; }
     Page #lines { margin: 0; text-style: bold; }
     Page #search { display: none; }
