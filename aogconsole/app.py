@@ -82,7 +82,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         self._auto = True
         """The cursor rests on what needs a person, until the operator moves it."""
         self._touched = False
-        """Whether the operator has pressed any key: before, the cursor stays on top."""
+        """Whether the operator has chosen where the cursor is, now or the last time: before, it stays on top."""
         self._jumped = 0.0
         self._kept: dict[str, Any] = {}
         self._begun = False
@@ -209,7 +209,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
         empty = f"Nothing is found with '{board.query.text}'." if board.query.text else "No open requests."
         main.requests.show(board.lines, board.left_out, empty)
         if fresh and self._query.selected is not None:
-            main.requests.select(self._query.selected)
+            self._touched = main.requests.select(self._query.selected) or self._touched
         if self._auto:
             self.to_needy()
         if before is not None and (self.selected is None or self.selected.id != before.id):
@@ -381,7 +381,8 @@ class Console(TypeAhead, Copying, Crash, Parts):
 
     @on(RequestList.End)
     def _more(self) -> None:
-        self._ask(replace(self._query, limit=self._query.limit + MORE))
+        if self.board.query.limit == self._query.limit:  # a key that is held down asks again and again
+            self._ask(replace(self._query, limit=self._query.limit + MORE))
 
     @on(MainScreen.Turned)
     def _turned(self) -> None:

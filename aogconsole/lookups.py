@@ -84,7 +84,13 @@ class Lookups:
         start = words = ""
         while True:
             rows = await self.read(read)
-            picked = await self._app.push_screen_wait(ListPage(title, heads, rows, verbs, start=start, filter=words))
+            above = (
+                [f"The newest {len(rows)}; `--limit -1` on the command line lists all."]
+                if len(rows) >= views.NEWEST
+                else []
+            )
+            page = ListPage(title, heads, rows, verbs, lines=above, start=start, filter=words)
+            picked = await self._app.push_screen_wait(page)
             if picked is None:
                 return
             start, words = picked.row, picked.filter

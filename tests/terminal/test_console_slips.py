@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,45 @@ async def test_a_key_before_the_filtered_list_is_there(config: Path, office: Off
         await pilot.press("slash", *ticket, "enter", "s")
         await until(pilot, lambda: "has just moved" in said(pilot))
     assert (office.state(one), office.state(two)) == (State.ENTITLED, State.ENTITLED)
+
+
+async def test_the_selected_request_is_remembered(config: Path, office: Office) -> None:
+    """Where the operator was the last time, also when another request needs a person too."""
+    _, two, _ = (office.request(State.ENTITLED) for _ in range(3))
+    async with console(config) as (app, pilot):
+        await pilot.press("j")
+        await until(pilot, lambda: app.selected and app.selected.id == two)
+        await pilot.press("q")
+        await until(pilot, lambda: app._exit)
+    async with console(config) as (app, pilot):
+        await until(pilot, lambda: app.board.detail)
+        assert app.selected is not None
+        assert app.selected.id == two
+
+
+async def test_a_key_held_at_the_end_of_a_long_queue(
+    config: Path, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for more once, until more is there."""
+    monkeypatch.setattr("aogconsole.app.MORE", 2)
+    made = [office.request(State.ENTITLED) for _ in range(6)]
+    async with console(config) as (app, pilot):
+        app._ask(replace(app._query, limit=2))
+        await until(pilot, lambda: len(app.main.requests.lines) == 2)
+        app._watch.close()  # nothing more comes
+        await pilot.press(*"jjjjjj")
+        assert app._query.limit == 4
+    assert len(made) == 6
+
+
+async def test_a_list_that_is_cut_says_so(config: Path, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks for an old letter is told that it may not be there."""
+    monkeypatch.setattr("aogconsole.views.NEWEST", 1)
+    office.request(State.REFUSED)
+    async with console(config) as (app, pilot):
+        await pilot.press("L")
+        await until(pilot, lambda: isinstance(app.screen, ListPage))
+        assert "The newest 1;" in str(app.screen.query_one("#lines", Static).content)
 
 
 @pytest.mark.parametrize("logs", [5, [1, "x"], [{"wrap": 1, "filter": 2}]])
