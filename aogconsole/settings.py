@@ -1,7 +1,8 @@
 """Every setting, once: its section, name, type, default and what it is for.
 
 The configuration's contract is design section 6. The template of `config init`, the table in the docs and the
-checks of `config.load` are made from these classes.
+checks of `config.load` are made from these classes. What a dataclass could do and these need not
+(`repr`, `eq`) is left out: every start of a verb would compile it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def setting(
     return field(default=default, metadata=given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Journal:
     """Where everything is kept."""
 
@@ -33,7 +34,7 @@ class Journal:
     syslog: str = setting("/dev/log", 'socket that gets the head of the history; "" for none', path=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Archive:
     """The ALMA archive over Oracle Net, read only."""
 
@@ -44,7 +45,7 @@ class Archive:
     queries: str = setting("", "folder of .sql files that replace ours, by name", path=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Staging:
     """The staging host, over SSH."""
 
@@ -65,7 +66,7 @@ class Staging:
     warn_days: int = setting(3, "days before deletion at which the console warns", least=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Mail:
     """The mailbox of requests, and the way of letters."""
 
@@ -84,7 +85,7 @@ class Mail:
     letters: str = setting("", "folder of letter texts that replace ours, by name", path=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Policy:
     """What needs a person."""
 
@@ -93,7 +94,7 @@ class Policy:
     timezone: str = setting("UTC", "whose calendar says which day a request came")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Console:
     """The screen."""
 
@@ -104,21 +105,21 @@ class Console:
     keys: tuple[str, ...] = setting((), 'other keys for actions, as "request.stage=S"')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Metadata:
     """The metadata database of the re-ingestion."""
 
     dsn: str = setting("", "postgresql://..., or sqlite:PATH (embedded)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Broker:
     """RabbitMQ."""
 
     url: str = setting("", "amqp://..., or memory: (embedded, one process)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Sites:
     """Where each workflow is launched (routing key SITE.start)."""
 
@@ -126,7 +127,7 @@ class Sites:
     calibration: str = setting("DSOC", "site of calibrations' workflows (New Mexico)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Reingestion:
     """QueueLoader and QueueRunner."""
 
@@ -140,14 +141,14 @@ class Reingestion:
     sites: Sites = field(default_factory=Sites)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Ngas:
     """NGAS, where ASDMs are."""
 
     url: str = setting("", "http://host:7777; RETRIEVE?file_id=... is added")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Stagecalms:
     """The staging command, on the staging host."""
 
@@ -162,7 +163,7 @@ class Stagecalms:
     engine: Literal["ssh", "slurm"] = setting("ssh", "how jobs reach a node")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Settings:
     """The whole configuration."""
 
