@@ -256,9 +256,9 @@ class Console(TypeAhead, Copying, Crash, Parts):
         return f"{key}: {line.next_action}" if action else doing(line)
 
     def _tick(self) -> None:
-        now = times.now()
-        main = self.main
+        main, now = self.main, times.now()
         words = engine_words(self.board, self._engine)
+        self._herald.engine(self._engine, partial(self.say, error=True))
         main.tick(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble)
         main.requests.tick(now)
         for pane in main.logs:

@@ -27,6 +27,14 @@ class Herald:
         self._title = ""
         self._broken: frozenset[str] = frozenset()
         self._unseen: set[int] = set()
+        self._engine = ""
+
+    def engine(self, ours: AttachedEngine | None, say: Callable[[str], None]) -> None:
+        """Say once why our engine does not run."""
+        why = ours.why if ours is not None else ""
+        if why and why != self._engine:
+            say(f"There is no engine: {why}")
+        self._engine = why
 
     def tell(self, board: Board) -> tuple[str, bool]:
         """Tell what a new board brings. Returns what is to be said of it, and whether it is trouble."""
@@ -75,8 +83,8 @@ class Herald:
 
     @property
     def trouble(self) -> bool:
-        """Whether something failed that nobody here has looked at, or a connection is broken."""
-        return bool(self._unseen or self._broken)
+        """Whether something failed that nobody here has looked at, or a connection or our engine is broken."""
+        return bool(self._unseen or self._broken or self._engine)
 
     def leave(self) -> None:
         """Give the terminal its title back."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
@@ -16,6 +16,8 @@ from aogconsole.board import Board, Light, Slot
 
 DOTS = {True: ("●", "$text-success"), False: ("x", "bold $text-error"), None: ("-", "$text-muted")}
 """A light is told by its form, not by its colour alone."""
+LEAST = 10
+"""Cells in which it still makes sense to say who runs the engine."""
 
 
 class Title(Static):
@@ -56,6 +58,10 @@ class Title(Static):
             if room >= 2:
                 whole = Content.assemble(left, " " * room, words)
                 break
+        else:
+            room = max(width - left.cell_length - 2, 0)
+            if cell_len(engine) > room > LEAST:  # a reason may be long; that there is no engine is told always
+                whole = Content.assemble(left, "  ", set_cell_size(engine, room - 1), "…")
         if (whole.plain, width) != self._painted:
             self._painted = (whole.plain, width)
             self.update(whole, layout=False)

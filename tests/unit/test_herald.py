@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from textual.app import App, ComposeResult
 
+from aogconsole.attached import AttachedEngine
 from aogconsole.board import Board, Light, Query
 from aogconsole.boards import read
 from aogconsole.herald import Herald
 from aogconsole.requests.request import State
 from aogconsole.settings import Settings
 from tests.support.office import ANN, BOB, ENGINE, Office
+from widgets.status import Title
 
 
 class Desk:
@@ -123,3 +127,38 @@ def test_a_failure_of_long_ago_is_unseen_too(desk: Desk) -> None:
         desk.office.request(State.ENTITLED)
     desk.look()
     assert desk.herald.trouble
+
+
+def test_an_engine_that_does_not_run_is_trouble(desk: Desk) -> None:
+    """Why is said once, and the title is in trouble until it runs."""
+    said: list[str] = []
+    engine = AttachedEngine([], lambda _: None)
+    desk.herald.engine(engine, said.append)
+    assert not desk.herald.trouble
+    engine.why = "the run folder belongs to another journal"
+    for _ in range(2):
+        desk.herald.engine(engine, said.append)
+    assert said == ["There is no engine: the run folder belongs to another journal"]
+    assert desk.herald.trouble
+    engine.why = ""
+    desk.herald.engine(engine, said.append)
+    assert not desk.herald.trouble
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+async def test_that_there_is_no_engine_is_told_in_any_title(width: int) -> None:
+    """However long the reason is: what does not fit of it is left out."""
+    reason = "NO ENGINE: the run folder on 127.0.0.1 belongs to another journal " + "0" * 40
+    lights = tuple(Light(name, None) for name in ("staging", "archive", "mail", "outgoing"))
+
+    class Host(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Title()
+
+    app = Host()
+    async with app.run_test(size=(width, 5)):
+        title = app.query_one(Title)
+        title.show(Board(lights=lights), reason, datetime.now(UTC), read_only=False, trouble=True)
+        assert "NO ENGINE" in str(title.content)
+        assert str(title.content).endswith("…")
+        assert len(str(title.content)) <= width - 2
