@@ -50,7 +50,7 @@ class Title(Static):
         left = Content.assemble(
             "AOG console" if width > 90 else "AOG", "  READ-ONLY" if read_only else "", "  ", lights
         )
-        clock, needs = now.strftime("%H:%M:%S UTC"), f"{board.needs} need you" if board.needs else ""
+        clock, needs = now.strftime("%H:%M UTC"), f"{board.needs} need you" if board.needs else ""
         whole = left
         for right in ([needs, engine, clock], [engine, clock], [engine]):
             words = "  ".join(word for word in right if word)
