@@ -42,7 +42,22 @@ ACTING = {
 }  # fmt: skip
 """The verbs that change something, with words that a site could have."""
 LOOKING = {"mails", "requests", "runs", "letters", "staged", "history", "handover"}
-OTHERS = {"compose", "show", "check", "run", "log", "letter", "backup", "doctor", "config", "aogremote", "completion"}
+OTHERS = {
+    "compose",
+    "show",
+    "check",
+    "run",
+    "log",
+    "letter",
+    "backup",
+    "doctor",
+    "config",
+    "aogremote",
+    "completion",
+} | {
+    "demo",
+    "web",
+}
 
 
 @pytest.fixture

@@ -219,8 +219,9 @@ class Newcomer:
 
     def _decide(self, request: int) -> None:
         """What a newcomer can say of any: it is closed, with a reason."""
-        text = self.console.wait_for(lambda text: f"Request {request} is unclear" in text)
-        number = re.search(r"(\d) close ", text)
+        option = re.compile(r"(\d) close ")
+        text = self.console.wait_for(lambda text: f"Request {request} is unclear" in text and option.search(text))
+        number = option.search(text)
         assert number, text
         self._press(request, number[1], self._place(text))
         self._reason(request)

@@ -80,7 +80,8 @@ async def test_it_runs_stands_by_and_takes_over(config: Path) -> None:
     assert f"engine {first.pid}" in lock.holder()
     second.start()
     await second.becomes("standing by")
-    assert any(line.startswith("standing by: the engine runs as") for line in second.lines)
+    told = "standing by: the engine runs as"
+    await until(lambda: any(line.startswith(told) for line in second.lines), "it is not told who runs it")
     before = time.monotonic()
     await first.stop()
     assert (first.state, first.pid, first.why) == ("stopped", None, "")

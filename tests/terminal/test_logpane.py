@@ -427,8 +427,12 @@ def test_nothing_hostile_reaches_a_terminal(tmp_path: Path, broken: bool) -> Non
     with Terminal([sys.executable, "-c", APP, path, "", *(["broken"] if broken else [])], cols=100) as terminal:
         terminal.wait_for_bytes(b"last")
         if not broken:
-            terminal.send("/", "end of", "enter")
+            terminal.send("/")
+            terminal.wait_for("search in the log")
+            terminal.send("end of")
             terminal.wait_for("1 of 1")
+            terminal.send("enter")
+            terminal.wait_for(lambda text: text.count("end of") == 1)  # what was typed is gone, the line is there
             terminal.send("w", "t", "v", "k")
             terminal.wait_for("2 selected")
         terminal.send("q")
