@@ -14,6 +14,8 @@ def console(session: Session, *, mouse: bool = True, welcome: str = "") -> int:
     """Run the console on the terminal. Raises AogError for what can be known to be wrong before it starts."""
     if not os.environ.get("TEXTUAL_DRIVER") and not (sys.stdin.isatty() and sys.stdout.isatty()):  # `web` sets it
         raise UsageError("the console needs a terminal", "`aogconsole --help` lists the verbs for scripts")
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError("this terminal (TERM=dumb) cannot show the console", "set TERM to what it is, or use verbs")
     if session.config.file is None and not session.read_only:
         raise ConfigError(
             "there is no configuration yet",

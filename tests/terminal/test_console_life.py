@@ -246,3 +246,11 @@ def test_bad_keys_are_told_before_it_starts(tmp_path: Path, entry: str, told: st
         assert console.wait_exit() == 3
         assert told in console.text
         assert b"\x1b[?1049h" not in console.raw
+
+
+def test_a_dumb_terminal_is_refused(tmp_path: Path) -> None:
+    """One that knows no control sequences gets a sentence, and none of them."""
+    with Console(tmp_path, TERM="dumb") as console:
+        assert console.wait_exit() == 2
+        assert "TERM=dumb" in console.text
+        assert b"\x1b" not in console.raw
