@@ -23,9 +23,10 @@ class Copying(App[int]):
 
     copy_settings = ConsoleSettings()
 
-    def say(self, text: str, *, error: bool = False) -> None:
-        """Say one sentence."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def say(self, text: str, *, error: bool = False) -> None:
+            """Say one sentence; the console's."""
 
     def write(self, sequence: str) -> None:
         """To the terminal, as it is."""
