@@ -139,6 +139,7 @@ class Journal:
         with storage(self.path):
             self.connection.execute("begin immediate")
             try:
+                _schema(self.connection, self.path)  # a newer program may have been there since it was opened
                 yield
                 self.connection.execute("commit")
             except BaseException:
@@ -341,12 +342,18 @@ def _own(path: Path, gid: int, mode: int) -> None:
     path.chmod(mode)
 
 
-def _version(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+def _schema(connection: sqlite3.Connection, path: Path) -> int:
+    """Its number; one that this program does not know is refused."""
     version = int(connection.execute("pragma user_version").fetchone()[0])
     if version > SCHEMA:
         raise ConfigError(
             f"{path} is of a newer aogconsole (schema {version}, this one knows {SCHEMA})", "use that newer version"
         )
+    return version
+
+
+def _version(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+    version = _schema(connection, path)
     if version == SCHEMA:
         return
     if version == 0 and connection.execute("select 1 from sqlite_schema where name = 'request'").fetchone():

@@ -153,6 +153,17 @@ def test_a_newer_journal_is_refused_untouched(tmp_path: Path) -> None:
         Journal.open(tmp_path / "journal.db")
 
 
+def test_nothing_is_written_into_a_journal_that_became_newer(journal: Journal) -> None:
+    """A program that had it open when a newer one migrated it changes nothing any more."""
+    request = make_request(journal)
+    with sqlite3.connect(journal.path) as newer:
+        newer.execute("pragma user_version = 99")
+    newer.close()
+    with pytest.raises(ConfigError, match="newer aogconsole"):
+        journal.change("request", request, ANN, "stage", origins={"entitled"}, target="queued", why="go")
+    assert journal.fetch("request", request)["state"] == "entitled"
+
+
 def test_a_journal_that_is_just_being_made_is_empty(tmp_path: Path) -> None:
     """Looking in the moment between the file and its schema is no error."""
     (tmp_path / "journal.db").touch(0o600)
