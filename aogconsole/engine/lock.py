@@ -36,11 +36,10 @@ class EngineLock:
         if self._descriptor is not None:
             return True
         with storage(self.path):
-            fresh = not self.path.exists()
             descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, self._mode)
             try:
-                if fresh:
-                    os.fchmod(descriptor, self._mode)  # whatever the umask took away
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    os.fchmod(descriptor, self._mode)  # the umask took some away, or the group came later
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 holder = {"who": actor.who, "via": actor.via, "since": times.now_text(), "pid": os.getpid()}
                 os.ftruncate(descriptor, 0)

@@ -235,3 +235,15 @@ def test_the_lock_of_an_older_version_has_no_process(tmp_path: Path) -> None:
         lock.path.write_text(content)
         assert (looker.holder_pid(), looker.holder()) == (None, told)
     lock.give_up()
+
+
+def test_a_group_that_came_later_shares_the_lock(tmp_path: Path) -> None:
+    """A lock from before `journal.group` was set is opened to the group by its owner."""
+    lock = EngineLock(tmp_path / "j")
+    assert lock.take(Actor.current("serve"))
+    lock.give_up()
+    assert lock.path.stat().st_mode & 0o777 == 0o600
+    shared = EngineLock(tmp_path / "j", shared=True)
+    assert shared.take(Actor.current("serve"))
+    shared.give_up()
+    assert lock.path.stat().st_mode & 0o777 == 0o660
