@@ -353,7 +353,7 @@ class Console(TypeAhead, Copying, Crash, Parts):
 
     def open_filter(self) -> None:
         """Ask for a text to filter by."""
-        field = self.main.query_one("#filter", Input)
+        field = self.main.field
         field.value = self._query.text
         field.display = True
         self.main.set_focus(field)

@@ -47,43 +47,40 @@ class MainScreen(Screen[None]):
 
     def __init__(self, slots: int) -> None:
         super().__init__(id="main")
-        self._slots = slots
         self._zoomed = False
+        # held, not looked up: a message may still come when they have been taken down
+        self._title, self._tabs, self._keys = Title(id="title"), Tabs(id="tabs"), Keys(id="keys")
+        self._top, self._slots = Container(id="top"), Container(id="slots")
+        self.requests = RequestList(id="requests")
+        """The queue."""
+        self.entitlement = Entitlement(id="entitlement")
+        """The panel of the selected request."""
+        self.logs = [LogPane(id=f"slot{number}") for number in range(slots)]
+        """The slots' panes."""
+        self.reingestion = Reingestion(id="reingestion")
+        """The other queue."""
+        hint = "part of a UID, project, account, ticket, sender or subject"
+        self.field = CleanInput(id="filter", placeholder=hint, compact=True)
+        """Where a filter is typed."""
+        self.said = Said(id="said")
+        """The line with what was done last."""
 
     def compose(self) -> ComposeResult:
         """Title, panes, and the lines below."""
-        yield Title(id="title")
-        yield Tabs(id="tabs")
+        yield self._title
+        yield self._tabs
         with Container(id="panes"):
-            with Container(id="top"):
-                yield RequestList(id="requests")
-                yield Entitlement(id="entitlement")
-            with Container(id="slots"):
-                for number in range(self._slots):
-                    yield LogPane(id=f"slot{number}")
-            yield Reingestion(id="reingestion")
-        yield CleanInput(
-            id="filter", placeholder="part of a UID, project, account, ticket, sender or subject", compact=True
-        )
-        yield Said(id="said")
-        yield Keys(id="keys")
+            with self._top:
+                yield self.requests
+                yield self.entitlement
+            with self._slots:
+                yield from self.logs
+            yield self.reingestion
+        yield self.field
+        yield self.said
+        yield self._keys
 
-    # ── its parts ────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def requests(self) -> RequestList:
-        """The queue."""
-        return self.query_one(RequestList)
-
-    @property
-    def entitlement(self) -> Entitlement:
-        """The panel of the selected request."""
-        return self.query_one(Entitlement)
-
-    @property
-    def logs(self) -> list[LogPane]:
-        """The slots' panes."""
-        return list(self.query("#slots > LogPane").results(LogPane))
+    # ── which pane ───────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def log_pane(self) -> LogPane | None:
@@ -91,21 +88,14 @@ class MainScreen(Screen[None]):
         return self.current if isinstance(self.current, LogPane) else None
 
     @property
-    def said(self) -> Said:
-        """The line with what was done last."""
-        return self.query_one(Said)
-
-    # ── which pane ───────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
     def panes(self) -> list[Widget]:
         """Everything that can have the focus."""
-        return [self.requests, self.entitlement, *self.logs, self.query_one(Reingestion)]
+        return [self.requests, self.entitlement, *self.logs, self.reingestion]
 
     @property
     def tabbed(self) -> list[Widget]:
         """Those with a number; the panel goes with the queue."""
-        return [self.requests, *self.logs, self.query_one(Reingestion)]
+        return [self.requests, *self.logs, self.reingestion]
 
     @property
     def zoomed(self) -> bool:
@@ -148,7 +138,7 @@ class MainScreen(Screen[None]):
 
     @on(DescendantFocus)
     def _focused(self) -> None:
-        field = self.query_one("#filter")
+        field = self.field
         if field.display and self.focused is not field:
             field.display = False
         self._arrange()
@@ -164,11 +154,11 @@ class MainScreen(Screen[None]):
             single = narrow or self._zoomed
             top = current in (self.requests, self.entitlement)
             self.set_class(single, "single")
-            self.query_one("#top").set_class(single and not top, "out")
-            self.query_one("#slots").set_class(single and current not in self.logs, "out")
+            self._top.set_class(single and not top, "out")
+            self._slots.set_class(single and current not in self.logs, "out")
             for log in self.logs:
                 log.set_class(single and log is not current, "out")
-            self.query_one(Reingestion).set_class(single and not isinstance(current, Reingestion), "out")
+            self.reingestion.set_class(single and not isinstance(current, Reingestion), "out")
             self.entitlement.set_class(self._zoomed and current is self.requests, "out")
             self.requests.set_class(self._zoomed and current is self.entitlement, "out")
 
@@ -176,7 +166,7 @@ class MainScreen(Screen[None]):
 
     def tick(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
         """The first line: all that changes by itself."""
-        self.query_one(Title).show(board, engine, now, read_only=read_only, trouble=trouble)
+        self._title.show(board, engine, now, read_only=read_only, trouble=trouble)
 
     def show(self, board: Board) -> None:
         """The queue's title, and the tabs."""
@@ -193,11 +183,11 @@ class MainScreen(Screen[None]):
         names += [(slot_name(slot), slot.trouble) for slot in board.slots]
         names.append(("Re-ingestion", False))
         current = self.current
-        self.query_one(Tabs).show(names, self.tabbed.index(current) if current in self.tabbed else 0)
+        self._tabs.show(names, self.tabbed.index(current) if current in self.tabbed else 0)
 
     def keys(self, keys: list[tuple[str, str, bool]]) -> None:
         """The footer."""
-        self.query_one(Keys).show(keys)
+        self._keys.show(keys)
 
     @on(Tabs.Wanted)
     def _wanted(self, event: Tabs.Wanted) -> None:

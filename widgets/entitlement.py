@@ -59,14 +59,15 @@ class Entitlement(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self._shown: Detail | None = None
         self._height = (0, 0)
+        self._text = Static(markup=False)
 
     def compose(self) -> ComposeResult:
         """One text."""
-        yield Static(markup=False)
+        yield self._text
 
     def show(self, detail: Detail | None, hint: str) -> None:
         """Show a request; `hint` says what to press when none is selected."""
-        text = self.query_one(Static)
+        text = self._text
         if detail is None:
             self.border_title = "Entitlement"
             self.border_subtitle = ""
@@ -93,7 +94,7 @@ class Entitlement(VerticalScroll, can_focus=True):
             lines = (line for row in evidence(self._shown) for line in hanging(row, width))
             text = Content("\n").join(list(lines))
             before, self._height = self._height, (width, text.plain.count("\n"))
-            self.query_one(Static).update(text, layout=self._height != before)
+            self._text.update(text, layout=self._height != before)
 
     def next(self, text: str) -> None:
         """What comes next, on the panel's lower edge."""
