@@ -126,7 +126,7 @@ def evidence(detail: Detail) -> Iterator[Content]:
         yield from _people(facts)
         yield _row("public", _public(facts))
         yield _row("delivery", _delivery(facts))
-        yield _row("checked", _how(fields, facts), "$text-muted")
+        yield _row("checked", _how(fields, facts), "$foreground-muted")
     yield _row("asked for", f"user {fields['account'] or '-'}, project {fields['project'] or '-'}")
     yield _row("mail", f"{detail.sender}, {_short(fields['received_at'])}")
     for letter in detail.letters:
@@ -143,7 +143,7 @@ def _verdict(fields: Mapping[str, Any]) -> Iterator[Content]:
         reason = f"it is in state {why}" if verdict == "not_delivered" else REASONS.get(why, why)
         yield Content.assemble((VERDICTS.get(verdict, verdict), "bold $text-error"), "  ", reason)
     elif fields["state"] in ("received", "checking"):
-        yield Content.styled("The archive is being asked ...", "$text-muted")
+        yield Content.styled("The archive is being asked ...", "$foreground-muted")
     else:
         yield Content.styled("No verdict: a person decides.", "bold $text-warning")
 
@@ -200,7 +200,7 @@ def _letter(letter: LetterLine) -> str:
 
 
 def _row(label: str, text: str, style: str = "") -> Content:
-    return Content.assemble((f"{label:{LABEL}}", "$text-muted"), (text, style) if style else text)
+    return Content.assemble((f"{label:{LABEL}}", "$foreground-muted"), (text, style) if style else text)
 
 
 def _short(written: str | None) -> str:

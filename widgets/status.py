@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from aogconsole.board import Board, Light, Slot
 
-DOTS = {True: ("●", "$text-success"), False: ("x", "bold $text-error"), None: ("-", "$text-muted")}
+DOTS = {True: ("●", "$text-success"), False: ("x", "bold $text-error"), None: ("-", "$foreground-muted")}
 """A light is told by its form, not by its colour alone."""
 LEAST = 10
 """Cells in which it still makes sense to say who runs the engine."""
@@ -96,7 +96,7 @@ class Tabs(Static):
         self._ends = []
         for number, (name, trouble) in enumerate(names):
             text = f" {number + 1} {name} "
-            style = "reverse bold" if number == current else "bold $text-error" if trouble else "$text-muted"
+            style = "reverse bold" if number == current else "bold $text-error" if trouble else "$foreground-muted"
             parts.append(Content.styled(text, style))
             end += len(text)
             self._ends.append(end)
@@ -158,7 +158,7 @@ class Keys(Static):
         parts = [
             Content.assemble((key, "bold $text-accent"), f" {label}")
             if possible
-            else Content.styled(f"{key} {label}", "$text-disabled")
+            else Content.styled(f"{key} {label}", "$foreground-disabled")
             for key, label, possible in shown
         ]
         words = Content("  ").join(parts)
