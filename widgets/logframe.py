@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
@@ -17,9 +19,9 @@ class LogFrame(Vertical):
         self.view = LogView()
         self._head = self._foot = Content("")
 
+    @abstractmethod
     def done(self, said: str = "") -> None:
         """A key was obeyed; there may be something to say about it."""
-        raise NotImplementedError
 
     @property
     def following(self) -> bool:

@@ -6,6 +6,8 @@ scrollbar at each change. Here the size is set silently, and the scrollbar touch
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from textual import events
 from textual.geometry import Size
 from textual.message import Message
@@ -31,13 +33,13 @@ class OwnScroll(ScrollView, can_focus=False):
         """Cells in a row: `size` has the scrollbar's column too, under which a text would not be seen."""
         return self.scrollable_content_region.width
 
+    @abstractmethod
     def move(self, count: int) -> None:
         """Move by rows, down for a positive count."""
-        raise NotImplementedError
 
+    @abstractmethod
     def move_to(self, row: int) -> None:
         """Bring a row to the top, counted from the first one."""
-        raise NotImplementedError
 
     def set_bar(self, total: int, at: int) -> None:
         """Tell Textual silently that row `at` of so many is at the top, and the scrollbar when that moves its thumb."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -44,9 +45,9 @@ class Page(Dialog[Answer]):
         super().__init__(title, lines)
         self.pane = self.make_pane()
 
+    @abstractmethod
     def make_pane(self) -> TextPane:
         """The pane, filled."""
-        raise NotImplementedError
 
     def body(self) -> ComposeResult:
         """The pane, and the search that opens below it."""
