@@ -67,6 +67,26 @@ class MailLoginRefused(MailError):
     """The mailbox refuses our account: correct it; tries in quick succession may lock it."""
 
 
+class MetadataError(OutsideError):
+    """The metadata database could not be used."""
+
+
+class BrokerError(OutsideError):
+    """RabbitMQ could not be used."""
+
+
+class LaunchError(OutsideError):
+    """Workflows could not be launched or looked for: the scheduler, or a folder of theirs."""
+
+
+class NgasError(OutsideError):
+    """NGAS could not be asked, or gave less than it promised."""
+
+
+class NgasMissing(NgasError):
+    """NGAS has no such file."""
+
+
 class StorageError(OutsideError):
     """The journal or a file beside it could not be written: disk full, read-only, damaged."""
 

@@ -109,14 +109,17 @@ class Console:
 class Metadata:
     """The metadata database of the re-ingestion."""
 
-    dsn: str = setting("", "postgresql://..., or sqlite:PATH (embedded)")
+    dsn: str = setting("", "postgresql://user@host/database, or sqlite:PATH (embedded)")
+    password: str = setting("", "reference to its password", secret=True)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Broker:
     """RabbitMQ."""
 
-    url: str = setting("", "amqp://..., or memory: (embedded, one process)")
+    url: str = setting("", "amqp://user@host:5672/vhost, amqps://..., or memory: (embedded, one process)")
+    password: str = setting("", "reference to its password", secret=True)
+    ca: str = setting("", "file of certificates to trust (amqps)", path=True)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -125,6 +128,16 @@ class Sites:
 
     execution_block: str = setting("NAASC", "site of execution blocks' workflows (Charlottesville)")
     calibration: str = setting("DSOC", "site of calibrations' workflows (New Mexico)")
+    vlba: str = setting("DSOC", "site of the VLBA's workflows")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Workflows:
+    """What the workflows are called (eventName of the command)."""
+
+    execution_block: str = setting("AlmaExecutionBlockReingestion", "workflow of an execution block")
+    calibration: str = setting("AlmaCalibrationReingestion", "workflow of a calibration")
+    vlba: str = setting("VlbaReingestion", "workflow of a VLBA item")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -137,8 +150,23 @@ class Reingestion:
     calibration_overlap: float = setting(172800.0, "seconds of look-back for calibrations", least=0)
     limit: int = setting(4, "workflows at once", least=1)
     attempts: int = setting(3, "launches of one item before it is dead", least=1)
+    retry_delay: float = setting(60.0, "seconds before a failed item's next attempt; doubled for each", least=0)
+    lease: float = setting(60.0, "seconds a runner may be silent before another looks after its launches", least=1)
+    vlba_limit: int = setting(4, "VLBA workflows at once", least=1)
+    vlba_per_project: int = setting(1, "VLBA workflows of one project at once", least=1)
+    vlba_query: str = setting("", "file of a query on the metadata database: uid, project, source_time", path=True)
     launcher: Literal["amqp", "slurm", "local"] = setting("amqp", "how workflows are launched")
+    workdir: str = setting("", "folder of launched workflows (slurm: shared); beside the journal when unset", path=True)
+    command: tuple[str, ...] = setting((), "what slurm and local run, before KIND UID; this program when unset")
+    sbatch: tuple[str, ...] = setting((), "options for sbatch, as --partition=batch")
+    complete_type: str = setting(
+        "edu.nrao.archive.workflow.messaging.events.WorkflowComplete", "type of the event of a workflow's success"
+    )
+    failed_type: str = setting(
+        "edu.nrao.archive.workflow.messaging.events.WorkflowFailed", "type of the event of its failure"
+    )
     sites: Sites = field(default_factory=Sites)
+    workflows: Workflows = field(default_factory=Workflows)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -146,6 +174,10 @@ class Ngas:
     """NGAS, where ASDMs are."""
 
     url: str = setting("", "http://host:7777; RETRIEVE?file_id=... is added")
+    asdm: str = setting(
+        "{uid}/{table}.xml", "file_id of an ASDM's XML files; without {table}: of one tar file that holds them"
+    )
+    timeout: float = setting(60.0, "seconds without a byte", least=0.1)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
