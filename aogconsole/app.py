@@ -35,6 +35,7 @@ from aogconsole.parts import Parts
 from aogconsole.text import clean
 from aogconsole.typeahead import TypeAhead
 from aogconsole.watch import Watch
+from aogconsole.windowsize import WindowSize
 from widgets.logpane import LogPane
 from widgets.palette import Command, Commands
 from widgets.requests import RequestList
@@ -51,7 +52,7 @@ COMMANDS = 500
 """Commands of this console that are remembered."""
 
 
-class Console(TypeAhead, Copying, Crash, Parts):
+class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
     """The app. Its exit code is 0, or 128 and the number of the signal that ended it."""
 
     CSS_PATH = "console.tcss"
@@ -123,10 +124,6 @@ class Console(TypeAhead, Copying, Crash, Parts):
         if isinstance(theme, str) and theme in self.available_themes:
             self.theme = theme  # before the first paint, which is in these colours too
         self.call_after_refresh(self._begin)
-
-    def on_resize(self) -> None:
-        """Paint everything: sizes that came and went at once are not seen, but have cost the terminal what it had."""
-        self.screen.refresh()
 
     def _begin(self) -> None:
         self._begun = True

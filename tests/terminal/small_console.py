@@ -15,9 +15,10 @@ from textual.widgets import Static
 from aogconsole import jobcontrol
 from aogconsole.attached import AttachedEngine, command
 from aogconsole.crash import Crash
+from aogconsole.windowsize import WindowSize
 
 
-class SmallConsole(Crash):
+class SmallConsole(Crash, WindowSize):
     """Each key does one thing of the life cycle."""
 
     BINDINGS: ClassVar = [

@@ -211,3 +211,46 @@ def test_a_signal_while_the_console_starts(config: Path, seen: bytes) -> None:
         assert terminal.wait_exit(10) == 128 + signal.SIGTERM
         assert terminal.restored(), terminal.left_behind()
     assert not list(config.parent.glob("aogconsole/crash-*"))
+
+
+RACE = """
+import fcntl, signal, struct, sys, termios
+sys.path.insert(0, {folder!r})
+from small_console import SmallConsole
+from textual.widgets import Static
+from aogconsole.jobcontrol import TerminalDriver
+
+class Told(SmallConsole):
+    sizes = []
+
+    def on_mount(self):
+        self.set_interval(0.02, lambda: self.query_one("#line", Static).update(" ".join(self.sizes)))
+
+    def on_resize(self, event):
+        self.sizes.append(f"{{event.size.width}}x{{event.size.height}}")
+
+read = TerminalDriver._get_terminal_size
+
+def interrupted(self):
+    size = read(self)
+    if size == (39, 11):
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        signal.raise_signal(signal.SIGWINCH)
+    return size
+
+TerminalDriver._get_terminal_size = interrupted
+Told().run()
+"""
+"""A console that is about to tell a size when the next one comes."""
+
+
+def test_a_size_that_is_told_too_late_does_not_stay(tmp_path: Path) -> None:
+    """The older of two sizes is told last: the console looks again, and has that of its terminal."""
+    program = tmp_path / "race.py"
+    program.write_text(RACE.format(folder=str(Path(APP[-1]).parent)))
+    with Terminal([sys.executable, "-P", program], env={"XDG_STATE_HOME": str(tmp_path)}) as terminal:
+        terminal.wait_for("80x24")
+        terminal.resize(11, 39)
+        terminal.wait_for("80x24 39x11 80x24")
+        terminal.send("q")
+        assert terminal.wait_exit() == 0
