@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = [f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop")]
+pytest_plugins = [f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq")]
 
 
 @pytest.hookimpl(wrapper=True)
