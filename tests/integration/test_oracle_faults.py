@@ -17,7 +17,8 @@ import pytest
 
 from aogconsole.errors import ArchiveError
 from aogconsole.ids import AccountId, MousUid, ProjectCode
-from backends.oracle import _CODES, OracleArchive, OracleSettings
+from backends.oracle import OracleArchive, OracleSettings
+from backends.oracle_line import CODES
 from backends.ports import ArchiveAnswer
 from tests.support.oracle import Fault, TestArchive
 
@@ -199,7 +200,7 @@ async def test_native_encryption() -> None:
         assert (await OracleArchive(archive.settings()).ask(*QUESTION)).rows
 
 
-@pytest.mark.parametrize("code", _CODES)
+@pytest.mark.parametrize("code", CODES)
 def test_words_for_errors(code: str) -> None:
     """Every error that we know becomes one sentence with its code, and a hint."""
     issue = SimpleNamespace(full_code=code, message=f"{code}: raw \x1b words\nmore")
