@@ -1,4 +1,4 @@
-"""Reading the configuration: flags over environment over TOML over defaults, and where each value came from.
+"""Reading the configuration: flags over environment over TOML over CAPO over defaults, and where each came from.
 
 Contract: design section 6. An unknown key is an error that names it and the nearest known one; a wrong type
 names what it should be. Secrets are references (`file:`, `env:`, `credential:`) and are read when used.
@@ -13,7 +13,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from aogconsole.text import clean
 
 ENVIRONMENT = "AOGCONSOLE_"
 REFERENCES = ("env:", "file:", "credential:")
-PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@")
-"""In an address: `scheme://user:password@host`."""
+PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@|([?&]password=)[^&\s]+")
+"""In an address: `scheme://user:password@host`, or a parameter."""
+HIDDEN = "***"
+"""What is shown for a secret."""
 HUGE = 1e9
 """No number of ours is as large; in seconds it is 31 years."""
 
@@ -49,7 +51,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Value:
-    """A setting's value, and where it came from: `default`, a file, an environment variable, a flag."""
+    """A setting's value, and where it came from: `default`, `capo FILE`, a file, an environment variable, a flag."""
 
     value: Any
     source: str
@@ -63,6 +65,12 @@ class Config:
     values: Mapping[str, Value]
     file: Path | None
     folder: Path
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those that CAPO holds; of all others there is a reference."""
+    watched: tuple[Path, ...] = ()
+    """The files it was read from, or would be."""
+    capo_problem: ConfigError | None = None
+    """What is wrong with CAPO. It stops re-ingestion only: the desk needs nothing from there."""
 
     @property
     def journal_path(self) -> Path:
@@ -74,13 +82,22 @@ class Config:
 
     def secret(self, key: str) -> str:
         """The secret a setting refers to; empty when unset. Raises ConfigError."""
+        if key in self.secrets:
+            return self.secrets[key]
         return reveal(str(self.values[key].value), key, self.folder)
 
     def need(self, *keys: str) -> None:
         """Raise ConfigError unless each of these settings has a value."""
+        if any(key.startswith(("metadata.", "broker.", "reingestion.")) for key in keys):
+            self.sound()
         for key in keys:
             if self.values[key].value in ("", ()):
                 raise ConfigError(f"{key} is not set", f"set it in {self.file or default_path()}")
+
+    def sound(self) -> None:
+        """Raise ConfigError when CAPO could not be read, or is wrong."""
+        if self.capo_problem:
+            raise self.capo_problem
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -133,9 +150,43 @@ def load(
     for name, key in known.items():
         if key.path and values[name].value:
             values[name] = dataclasses.replace(values[name], value=str(located(values[name].value, name, folder)))
+    secrets, watched, problem = _from_capo(known, values, environ)
     settings = _build(Settings, "", values)
     _check(settings, path)
-    return Config(settings, values, None if document is None else path, folder)
+    return Config(settings, values, None if document is None else path, folder, secrets, (path, *watched), problem)
+
+
+def reloaded(config: Config) -> Config:
+    """The same configuration, read again. Raises ConfigError, for CAPO too."""
+    again = load(config.file, flags={name: one.value for name, one in config.values.items() if one.source == "flag"})
+    again.sound()
+    return again
+
+
+def _from_capo(
+    known: Mapping[str, Key], values: dict[str, Value], environ: Mapping[str, str]
+) -> tuple[dict[str, str], list[Path], ConfigError | None]:
+    """Put in what CAPO says where nothing else does; gives the secrets, the files, and what is wrong with them."""
+    profile, watched, made, secrets = str(values["reingestion.capo_profile"].value), [], {}, {}
+    if not profile:
+        return {}, [], None
+    from aogconsole import capo
+
+    try:
+        watched = capo.files(profile, environ)
+        for one in capo.given(profile, environ):
+            if any(values[name].source != "default" for name in (one.setting, one.of)):
+                continue
+            if one.secret:
+                secrets[one.setting] = one.text
+                made[one.setting] = Value(HIDDEN, one.source)
+            else:
+                key = known[one.setting]
+                made[one.setting] = Value(_convert(key, _from_text(key, one.text, one.where), one.where), one.source)
+    except ConfigError as error:
+        return {}, watched, error
+    values |= made
+    return secrets, watched, None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -257,18 +308,23 @@ def _check(settings: Settings, path: Path) -> None:
     for key, url, schemes in (
         ("mail.inbox", settings.mail.inbox, ("imap://", "imaps://", "maildir:")),
         ("mail.outgoing", settings.mail.outgoing, ("smtp://", "smtps://", "maildir:")),
+        ("metadata.dsn", settings.metadata.dsn, ("postgresql://", "sqlite:")),
+        ("broker.url", settings.broker.url, ("amqp://", "amqps://", "memory:")),
+        ("ngas.url", settings.ngas.url, ("http://", "https://")),
     ):
         if url and not url.startswith(schemes):
             raise ConfigError(
                 f"{key} in {path} is neither {', '.join(schemes[:-1])} nor {schemes[-1]}", "see `config init`"
             )
         if masked(url) != url:
-            raise ConfigError(f"{key} in {path} holds a password", f"{key}_password says where it is kept")
+            where = {"metadata.dsn": "metadata.password", "broker.url": "broker.password"}.get(key, f"{key}_password")
+            hint = "it is asked without an account" if key == "ngas.url" else f"{where} says where it is kept"
+            raise ConfigError(f"{key} in {path} holds a password", hint)
 
 
 def masked(url: str) -> str:
     """The address without the password that it may hold."""
-    return PASSWORD.sub(r"\1***@", url)
+    return PASSWORD.sub(lambda found: f"{found[1]}{HIDDEN}@" if found[1] else f"{found[2]}{HIDDEN}", url)
 
 
 def reveal(reference: str, key: str, folder: Path) -> str:

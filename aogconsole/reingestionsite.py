@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aogconsole.config import Config, located
+from aogconsole.capo import Watcher
+from aogconsole.config import Config, located, reloaded
 from aogconsole.errors import ConfigError, UsageError
 from aogconsole.journal.history import Actor
 from aogconsole.reingestion.item import Item, Kind, Queue
@@ -73,6 +74,7 @@ def ngas(config: Config) -> Ngas:
 
 def launcher(config: Config, through: Broker) -> Launcher:
     """What launches workflows; `through`: the broker, for the commands of `amqp`. Raises ConfigError."""
+    config.sound()
     given = config.settings.reingestion
     if given.launcher == "amqp":
         from backends.launch_amqp import AmqpLauncher
@@ -117,8 +119,14 @@ def command(config: Config) -> Callable[[Start], Sequence[str]]:
     return words
 
 
+def watcher(config: Config) -> Watcher:
+    """The configuration as loader and runner ask for it each round: `fresh()` reads it again when it has changed."""
+    return Watcher(config, lambda: reloaded(config))
+
+
 def limits(config: Config, queue: Queue) -> Limits:
-    """How many workflows of a queue may run at once."""
+    """How many workflows of a queue may run at once. Raises ConfigError."""
+    config.sound()
     given = config.settings.reingestion
     return Limits(given.limit) if queue is Queue.ALMA else Limits(given.vlba_limit, given.vlba_per_project)
 

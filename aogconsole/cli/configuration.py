@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import click
 
@@ -49,16 +50,21 @@ def init_command(session: Session) -> None:
 @click.pass_obj
 def check_command(session: Session, *, json_: bool) -> None:
     """Read the configuration and the secrets it refers to, and connect nowhere; exit 3 when something is wrong."""
-    from aogconsole import site
+    from aogconsole import reingestionsite, site
 
     loaded = session.config
+    loaded.sound()
     for key in config.known_keys():
         if key.secret:
             loaded.secret(str(key))
     site.letter_rules(loaded)
     given = loaded.settings
-    for made, wanted in ((site.inbox, given.mail.inbox), (site.outbox, given.mail.outgoing),
-                         (site.archive, given.archive.dsn)):  # fmt: skip
+    built: tuple[tuple[Callable[[config.Config], object], str], ...] = (
+        (site.inbox, given.mail.inbox), (site.outbox, given.mail.outgoing), (site.archive, given.archive.dsn),
+        (reingestionsite.metadata, given.metadata.dsn), (reingestionsite.broker, given.broker.url),
+        (reingestionsite.ngas, given.ngas.url),
+    )  # fmt: skip
+    for made, wanted in built:
         if wanted:
             made(loaded)
     if json_:
@@ -75,9 +81,10 @@ def show_command(session: Session, *, json_: bool) -> None:
     values = session.config.values
     if json_:
         emit([{"key": name, "value": _plain(value.value), "source": value.source} for name, value in values.items()])
-        return
-    for name, value in values.items():
-        say(f"{name} = {config.masked(config.to_toml(value.value))}    # {value.source}")
+    else:
+        for name, value in values.items():
+            say(f"{name} = {config.masked(config.to_toml(value.value))}    # {value.source}")
+    session.config.sound()
 
 
 def _plain(value: object) -> object:
