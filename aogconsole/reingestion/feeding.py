@@ -1,0 +1,159 @@
+"""Taking messages for free places, and claiming their rows.
+
+A place is reserved before a message is taken, so that a message is not held where it cannot be launched; the claim
+counts again, under the table's lock. What is taken and cannot be claimed yet (the limit was lowered, the database is
+away) is held, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from aogconsole.errors import OutsideError
+from aogconsole.reingestion import messages
+from aogconsole.reingestion.item import Item, Queue, State
+from aogconsole.reingestion.launching import Launching
+from aogconsole.reingestion.messages import Malformed, Work
+from aogconsole.reingestion.station import Station, now
+from backends.reingestion_ports import Delivery
+
+log = logging.getLogger("aogconsole")
+T = TypeVar("T")
+BATCH = 200
+"""Messages taken at once, at the most."""
+AHEAD = 1000
+"""Launches not recorded yet, at the most, before more is taken."""
+LONGEST_TAKE = 5.0
+"""Seconds to wait for messages with places reserved."""
+Key = tuple[int, int]
+"""Id and attempt: what a message is about. Two messages may be about the same."""
+
+
+class Feeding:
+    """Feeds one queue's launches."""
+
+    def __init__(self, station: Station, queue: Queue, launching: Launching) -> None:
+        self._station = station
+        self._queue = queue
+        self._table = station.tracking[queue]
+        self._launching = launching
+        self._alarm = station.alarm()
+        self._held: dict[Key, tuple[Work, tuple[Delivery, ...]]] = {}
+        self._doubtful: set[Key] = set()
+        """A claim failed and may have been made all the same."""
+        self.places = 0
+        """Reserved at the last look."""
+
+    @property
+    def holding(self) -> int:
+        """Messages that are taken and not claimed."""
+        return len(self._held)
+
+    async def step(self) -> None:
+        """Take and claim once, or wait for a free place. Raises OutsideError; messages that are held stay so."""
+        station = self._station
+        if await self._must_wait():
+            return
+        rules = station.fresh()
+        limits = rules.limits[self._queue]
+        wanted = min(BATCH, limits.total)
+        self.places = await self._table.reserve(station.owner, wanted, limits, now(), rules.lease)
+        if not self.places:
+            await station.sleep(station.pace.poll, self._alarm)
+            return
+        room = self.places - len(self._held)
+        if room > 0:
+            within = 0.0 if self._held else min(rules.lease.total_seconds() / 3, LONGEST_TAKE)
+            await self._take(room, within)
+        if self._held and not station.halted.is_set():
+            await self._claim()
+
+    async def _must_wait(self) -> bool:
+        """Wait while nothing may be taken; whether that was so."""
+        station = self._station
+        rest = station.rest_until - asyncio.get_running_loop().time()
+        if station.paused or rest > 0 or self._launching.busy >= AHEAD:
+            await self.give_back()
+            await station.sleep(min(station.pace.poll, rest) if rest > 0 else station.pace.poll, self._alarm)
+            return True
+        return False
+
+    async def give_back(self) -> None:
+        """Give the reservation back: others may use the places."""
+        if self.places:
+            lease = self._station.fresh().lease
+            limits = self._station.fresh().limits[self._queue]
+            self.places = await self._table.reserve(self._station.owner, 0, limits, now(), lease)
+
+    async def _take(self, most: int, within: float) -> None:
+        broker = self._station.outside.broker
+        taken = await _unless(self._station.halted, broker.take(self._queue.messages, most, within))
+        for delivery in taken or ():
+            try:
+                work = messages.work(delivery.body)
+            except Malformed as error:
+                log.warning("a message in %s goes to the dead letters: %s", self._queue.messages, error)
+                self._station.counted["malformed messages"] += 1
+                await broker.reject(delivery)
+            else:
+                key = work.id, work.attempt
+                _, before = self._held.get(key, (work, ()))
+                self._held[key] = work, (*before, delivery)
+
+    async def _claim(self) -> None:
+        """Claim what is held. What is ours is launched, what is spent acknowledged, what is too much held."""
+        station, rules = self._station, self._station.fresh()
+        held = dict(list(self._held.items())[:BATCH])
+        try:
+            claims = await self._table.claim(
+                [work for work, _ in held.values()], station.owner, rules.limits[self._queue], now(), rules.lease
+            )
+        except OutsideError:
+            self._doubtful.update(held)  # perhaps it was made, and only its answer is lost
+            raise
+        ours = [*claims.launching, *await self._ours_after_all(claims.stale)]
+        spent = {(one.id, one.attempt) for one in (*claims.stale, *claims.apart)} - {_key(one) for one in ours}
+        self._launching.begin(ours, {one.id: self._spend(_key(one)) for one in ours})
+        station.counted["claimed"] += len(ours)
+        self.places = max(0, self.places - len(ours))
+        done_with = [message for key in spent for message in self._spend(key)]
+        if claims.apart:
+            station.ring()
+        if done_with:
+            await station.outside.broker.ack(done_with)
+        if claims.full:
+            await station.sleep(station.pace.poll, self._alarm)
+
+    def _spend(self, key: Key) -> tuple[Delivery, ...]:
+        self._doubtful.discard(key)
+        return self._held.pop(key)[1]
+
+    async def _ours_after_all(self, stale: Sequence[Work]) -> list[Item]:
+        """Of rows that are no longer queued, those that we claimed without hearing of it."""
+        doubtful = [one.id for one in stale if (one.id, one.attempt) in self._doubtful]
+        if not doubtful:
+            return []
+        return [
+            row for row in await self._table.get(doubtful)
+            if row.state is State.LAUNCHING and row.owner == self._station.owner and _key(row) in self._doubtful
+            and (self._queue, row.id) not in self._station.launching
+        ]  # fmt: skip
+
+
+def _key(item: Item) -> Key:
+    return item.id, item.attempt
+
+
+async def _unless(halted: asyncio.Event, call: Awaitable[T]) -> T | None:
+    """What a call gives; None, and the call ended, when it is to be given up before."""
+    task, alarm = asyncio.ensure_future(call), asyncio.ensure_future(halted.wait())
+    try:
+        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()  # nothing, when it is done
+        alarm.cancel()
+        await asyncio.wait({task, alarm})
+    return None if task.cancelled() else task.result()

@@ -1,0 +1,187 @@
+"""QueueRunner (second seed): waits for a free place, takes the next message, claims its row, launches the workflow,
+records it, acknowledges; a listener on `archive.events` frees the places of those that ended.
+
+Any number of runners work on the same table and queues, on any number of machines. Each may be killed at any moment:
+what it leaves behind stands in the table, with a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+
+from aogconsole.errors import OutsideError
+from aogconsole.reingestion.feeding import Feeding
+from aogconsole.reingestion.item import State
+from aogconsole.reingestion.launching import Launching
+from aogconsole.reingestion.listening import Listening
+from aogconsole.reingestion.messages import OUR_EVENTS
+from aogconsole.reingestion.reconciling import Reconciling
+from aogconsole.reingestion.station import PAUSED, Station, now
+
+log = logging.getLogger("aogconsole")
+HEARTBEAT = 5.0
+"""Seconds between two notes of how this runner is, at the most."""
+BRIEFLY = 1.0
+"""Seconds for each good-bye."""
+BETWEEN_SENDS = 0.2
+"""Seconds between two looks at what is due, at the least."""
+BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING)
+"""Who waits for the runner to be idle waits for these. A launch that nobody can prove may wait for a person."""
+
+
+class Runner:
+    """One runner, until it is stopped."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._launching = {one: Launching(station, one) for one in station.queues}
+        self._feeding = {one: Feeding(station, one, self._launching[one]) for one in station.queues}
+        self._reconciling = {one: Reconciling(station, one, self._launching[one]) for one in station.queues}
+        self._listening = Listening(station)
+        self._alarm = station.alarm()
+        self._changed = station.alarm()
+        self._beat: tuple[float, object] = (0.0, None)
+
+    def stop(self) -> None:
+        """Take no more; `run` ends when what is under way is recorded, within a few seconds."""
+        self._station.stop()
+
+    async def run(self, *, until_idle: bool = False) -> None:
+        """Work until `stop`, or (`until_idle`) until nothing is left that could be done now."""
+        station, ended = self._station, asyncio.Event()
+        feeders = [self._start(f"queue {queue}", one.step) for queue, one in self._feeding.items()]
+        recorders = [self._start(f"record of {queue}", one.record, ended) for queue, one in self._launching.items()]
+        others = [self._start(f"looks after {queue}", one.step) for queue, one in self._reconciling.items()]
+        others += [
+            self._start("notes", self._keep),
+            self._start("events", self._listening.step),
+            self._start("changes", self._watch),
+            self._start("sending", self._send),
+        ]
+        if until_idle:
+            others.append(self._start("idle", self._stop_when_idle))
+        tasks = [*feeders, *recorders, *others]
+        try:
+            await station.stopping.wait()
+            await self._finish(feeders)
+        finally:
+            self.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def _start(
+        self, name: str, step: Callable[[], Awaitable[None]], until: asyncio.Event | None = None
+    ) -> asyncio.Task[None]:
+        return asyncio.create_task(self._station.supervise(name, step, until))
+
+    # ── how it ends ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _finish(self, feeders: Iterable[asyncio.Task[None]]) -> None:
+        """Let claims be made and launches be recorded, but not for long; give the reservation back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._station.pace.grace):
+                await asyncio.wait(feeders)
+                for one in self._launching.values():
+                    await one.ended()
+        for one in self._launching.values():
+            one.abandon()
+        for feeding in self._feeding.values():
+            await self._briefly(feeding.give_back())
+        await self._briefly(self._note(now(), "stopped"))
+
+    async def _briefly(self, call: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(BRIEFLY):
+                await call
+        except (TimeoutError, OutsideError) as error:
+            log.info("at the end: %s", error)
+
+    # ── what else it does ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _keep(self) -> None:
+        """Hear whether we are paused, keep the leases of what is launched, tell how we are."""
+        station, metadata = self._station, self._station.outside.metadata
+        notes = await metadata.notes()
+        paused = notes.get(PAUSED)
+        station.pause(on=bool(paused and paused.value.get("paused")))
+        lease = station.fresh().lease
+        for queue in station.queues:
+            ids = [one for of, one in station.launching if of is queue]
+            if ids:
+                await station.tracking[queue].renew(station.owner, ids, now() + lease)
+        if station.last_event is not None:
+            heard, station.last_event = station.last_event, None
+            await metadata.note("last_event", heard, now())
+        clock, told = asyncio.get_running_loop().time(), self._told()
+        if told != self._beat[1] or clock - self._beat[0] > HEARTBEAT:
+            self._beat = clock, told
+            await self._note(now(), "paused" if station.paused else "running")
+        await station.sleep(min(station.pace.poll, lease.total_seconds() / 3))
+
+    def _told(self) -> Mapping[str, object]:
+        """What the console shows of this runner and may change at any time."""
+        station = self._station
+        return {
+            "queues": [one.value for one in station.queues],
+            "places": {queue.value: one.places for queue, one in self._feeding.items()},
+            "launching": len(station.launching),
+            "broker": station.outside.broker.state.word,
+            "troubles": dict(station.troubles),
+        }
+
+    async def _note(self, at: datetime, state: str) -> None:
+        station = self._station
+        key = f"runner:{station.owner.rpartition(':')[0]}"
+        document = {"state": state, "owner": station.owner, **self._told(), "counted": dict(station.counted)}
+        await station.outside.metadata.note(key, document, at)
+
+    async def _watch(self) -> None:
+        """Be woken when rows changed, by whomever."""
+        async for what in self._station.outside.metadata.changes():
+            if what == "queue":
+                self._station.ring()
+        await self._station.sleep(self._station.pace.poll)
+
+    async def _send(self) -> None:
+        """Send what has become due: failed ones again, and the next of a VLBA project."""
+        station, rules = self._station, self._station.fresh()
+        wait = station.pace.poll
+        for queue in station.queues if not station.paused else ():
+            at = now()
+            due = await station.tracking[queue].due(at)
+            if due is not None and due <= at:
+                await station.outside.send(queue, rules.limits[queue])
+            elif due is not None:
+                wait = min(wait, (due - at).total_seconds())
+        await asyncio.sleep(BETWEEN_SENDS)
+        await station.sleep(wait, self._alarm)
+
+    # ── nothing left ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _stop_when_idle(self) -> None:
+        if await self._idle():
+            self.stop()
+        else:
+            await self._station.sleep(self._station.pace.poll / 5, self._changed)
+
+    async def _idle(self) -> bool:
+        """Whether nothing is left that could be done now; paused, only what runs is waited for. Raises OutsideError."""
+        station, broker = self._station, self._station.outside.broker
+        for queue in station.queues:
+            if self._feeding[queue].holding or self._launching[queue].busy:
+                return False
+            counts = await station.tracking[queue].counts()
+            busy = (State.LAUNCHING, State.RUNNING) if station.paused else BUSY
+            if any(of_kind.get(state) for of_kind in counts.values() for state in busy):
+                return False
+            if station.paused:
+                continue
+            due = await station.tracking[queue].due(now())
+            if (due is not None and due <= now()) or await broker.depth(queue.messages):
+                return False
+        return not self._listening.holding and not await broker.depth(OUR_EVENTS)
