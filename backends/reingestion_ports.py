@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
+from aogconsole.reingestion.ingested import ProductFile
 from aogconsole.reingestion.item import Change, Found, Item, Kind, Queue, State
 from aogconsole.reingestion.messages import Start, Work
 
@@ -432,6 +433,10 @@ class ArchiveNews(Protocol):
         """The execution blocks of a MOUS."""
         ...
 
+    async def product_files(self, mous: str) -> list[ProductFile]:
+        """The product files of a MOUS, each once."""
+        ...
+
 
 # ── NGAS ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -441,4 +446,8 @@ class Ngas(Protocol):
 
     def retrieve(self, file_id: str) -> AsyncIterator[bytes]:
         """A file's bytes as they come (RETRIEVE). Raises NgasError; NgasMissing when it has no such file."""
+        ...
+
+    async def ping(self) -> str:
+        """Ask for its STATUS; a sentence."""
         ...

@@ -111,6 +111,7 @@ create table workflow_commands (
     site text not null,
     workflow text not null,
     uid text not null,
+    metadata text,
     taken_at text not null,
     owner text,
     ended_at text,
