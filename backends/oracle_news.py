@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 
 from aogconsole.errors import ArchiveError, InvalidId
 from aogconsole.ids import MousUid
+from aogconsole.reingestion.ingested import ProductFile
+from aogconsole.reingestion.ingested import ProductFile
 from aogconsole.text import clean
 from backends.oracle_line import OracleLine, OracleSettings, statement_of
 from backends.reingestion_ports import NewExecutionBlock, NewProducts, ProductFacts, Structure
@@ -40,6 +42,8 @@ _COLUMNS: Final = {
     "structure": {"execblockuid", "schedblockuid", "sessionuid", "obsprojectcode", "starttime", "endtime",
                   "qa0status", "mous"},
     "execution_blocks_of": {"execblockuid"},
+    "product_files": {"ngas_file_id", "file_class", "creation_date", "stored_size"},
+    "product_files": {"ngas_file_id", "file_class", "creation_date", "stored_size"},
 }  # fmt: skip
 """Our statements, and the columns that a site's own must have too."""
 
@@ -103,6 +107,21 @@ class OracleNews(OracleLine):
         """The execution blocks of a MOUS."""
         rows = await self._all("execution_blocks_of", self._statements["execution_blocks_of"], {"mous": mous})
         return [uid for row in rows if (uid := self._uid(row["execblockuid"]))]
+
+    async def product_files(self, mous: str) -> list[ProductFile]:
+        """The product files of a MOUS; of a file that is there more than once, the newest row."""
+        rows = await self._all("product_files", self._statements["product_files"], {"mous": mous})
+        files = {name: _file(name, row) for row in rows if (name := _text(row["ngas_file_id"]))}
+        return list(files.values())
+
+    async def product_files(self, mous: str) -> list[ProductFile]:
+        """The product files of a MOUS, each once."""
+        rows = await self._all("product_files", self._statements["product_files"], {"mous": mous})
+        return [
+            ProductFile(str(row["ngas_file_id"]).strip(), _text(row["file_class"]), _time(row["creation_date"]),
+                        None if row["stored_size"] is None else int(row["stored_size"]))
+            for row in rows
+        ]  # fmt: skip
 
     def _uid(self, value: object) -> str:
         """A UID as the database spells it, or nothing: the log has said which."""
@@ -195,6 +214,12 @@ def _facts(mous: str, rows: Iterable[Row]) -> ProductFacts:
     science = sum(int(row["files"] or 0) for row in by_fact["science"])
     scripts = sorted({name for row in by_fact["script"] if (name := _text(row["value"]))})
     return ProductFacts(mous, projects[0] if projects else None, science, tuple(scripts))
+
+
+def _file(name: str, row: Row) -> ProductFile:
+    size = row["stored_size"]
+    created, bytes_ = _time(row["creation_date"]), None if size is None else int(size)
+    return ProductFile(name, _text(row["file_class"]), created, bytes_)
 
 
 def _structure(uid: str, row: Row) -> Structure:

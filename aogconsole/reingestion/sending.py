@@ -1,0 +1,127 @@
+"""The last steps of a loader's cycle, and a runner's after a retry: what is due gets its message. The table is the
+truth, the message a hint: a row is queued when the broker has confirmed, and stays as it was when it has not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from aogconsole.errors import BrokerError
+from aogconsole.reingestion.item import Change, Item, Queue, message_id
+from aogconsole.reingestion.messages import work_body
+from aogconsole.text import clean
+from backends.reingestion_ports import Broker, Limits, Message, Metadata
+
+log = logging.getLogger("aogconsole")
+BATCH = 500
+"""Rows in one transaction."""
+LOST_AFTER = timedelta(seconds=60)
+"""A row queued so long ago, while its work queue is empty, has lost its message."""
+LOST = "its message was lost: sent again"
+
+
+@dataclass
+class _Round:
+    """What happened to the messages of one call, of several batches."""
+
+    returned: int = 0
+    unknown: int = 0
+    why: str = ""
+    error: BrokerError | None = None
+
+    def failed(self, queue: Queue) -> BrokerError | None:
+        """The error of what was not taken, if anything was not."""
+        if self.error is not None:
+            return self.error
+        if self.returned:
+            return BrokerError(
+                f"The broker did not take {self.returned} messages for {queue.messages}: {self.why}",
+                "they stay waiting; `aogconsole broker declare` makes the queue when it is missing",
+            )
+        if self.unknown:
+            return BrokerError(
+                f"The broker did not confirm {self.unknown} messages for {queue.messages}: {self.why}",
+                "they stay waiting and are sent again, which does no harm",
+            )
+        return None
+
+
+class Sending:
+    """Sends what is due. `by`: who, for the history."""
+
+    def __init__(self, metadata: Metadata, broker: Broker, by: str) -> None:
+        self._metadata = metadata
+        self._broker = broker
+        self._by = by
+
+    async def send(self, queue: Queue, limits: Limits, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
+        """Send all that is due, oldest first; gives how many. `go_on` is asked before each batch, and may raise.
+
+        What the broker did not confirm stays as it was, and is the BrokerError raised once nothing more can be sent."""
+        tracking = self._metadata.tracking(queue)
+        went, sent = _Round(), 0
+
+        async def publish(items: Sequence[Item]) -> set[int]:
+            return await self._publish(queue, items, went)
+
+        while True:
+            if go_on is not None:
+                await go_on()
+            taken, done = await tracking.send(publish, self._by, _now(), BATCH, limits)
+            sent += done
+            if not taken or done < taken:
+                break
+        self._tell(queue, went, sent)
+        return sent
+
+    async def rebuild(self, queue: Queue, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
+        """Send again the messages that the broker has lost; gives how many. The attempts stay what they are.
+
+        A message that a runner holds just now is sent twice at worst: the second finds its row claimed."""
+        tracking = self._metadata.tracking(queue)
+        before = _now() - LOST_AFTER
+        lost = await tracking.lost(before, BATCH)
+        if not lost or await self._broker.depth(queue.messages):
+            return 0
+        went, again = _Round(), 0
+        while lost:
+            if go_on is not None:
+                await go_on()
+            confirmed = await self._publish(queue, lost, went)
+            now = _now()
+            changes = [
+                Change(item, replace(item, queued_at=now), self._by, LOST) for item in lost if item.id in confirmed
+            ]
+            again += len(await tracking.move(changes, now)) if changes else 0
+            lost = await tracking.lost(before, BATCH) if len(confirmed) == len(lost) == BATCH else []
+        if again:
+            log.warning("%s: %d messages were lost at the broker, and are sent again", queue.messages, again)
+        self._tell(queue, went, again)
+        return again
+
+    async def _publish(self, queue: Queue, items: Sequence[Item], went: _Round) -> set[int]:
+        """The ids of those that the broker confirmed; never raises for the broker, for the others stay as they are."""
+        ids = {message_id(item): item.id for item in items}
+        messages = [Message(message_id(item), work_body(item), queue.messages) for item in items]
+        try:
+            published = await self._broker.publish(messages)
+        except BrokerError as error:
+            went.error = error
+            return set()
+        went.returned += len(published.returned)
+        went.unknown += len(published.unknown)
+        went.why = clean(next(iter([*published.returned.values(), *published.unknown.values()]), went.why))
+        return {ids[one] for one in published.confirmed if one in ids}
+
+    def _tell(self, queue: Queue, went: _Round, sent: int) -> None:
+        """Say what was sent; raise what was not."""
+        if sent:
+            log.info("%s: %d sent", queue.messages, sent)
+        if (error := went.failed(queue)) is not None:
+            raise error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
