@@ -1,13 +1,12 @@
 """A staging slot's pane: what its run prints, live, with search, filter, milestones, selection and copy.
 
 The pane has the title, the keys and the line to type in; `LogView` below has the lines. It reads nothing itself:
-`text` is what the app gives it. It looks at it ten times a second (five over SSH), not at all while the terminal
-still has frames to take.
+`text` is what the app gives it. It looks at it ten times a second (five over SSH) while it grows, not at all while the
+terminal still has frames to take.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from aogconsole.board import Slot
+from widgets.logbeat import Beat
 from widgets.logfind import LogFinder
 from widgets.logframe import LogFrame
 from widgets.logkeys import KEYS
@@ -29,8 +29,6 @@ from widgets.logtext import LogText
 from widgets.logtitle import note, title
 from widgets.logview import LogView
 
-HERTZ, HERTZ_OVER_SSH = 10, 5
-"""Paints a second, at most."""
 SOON = 0.01
 """Seconds between two looks at a text that has just been opened."""
 
@@ -87,6 +85,7 @@ class LogPane(LogFrame, can_focus=True):
         self._finder = LogFinder()
         self._kept: tuple[str, str] = ("", "")  # what was typed, before the prompt was opened
         self._said = ""
+        self._own_beat = self._beat = Beat()
         self._beaten: object = None
         self._opened = ""
         self._prompt = LogPrompt(compact=True)
@@ -98,11 +97,12 @@ class LogPane(LogFrame, can_focus=True):
 
     def on_mount(self) -> None:
         """Look from now on."""
-        hertz = HERTZ_OVER_SSH if os.environ.get("SSH_CONNECTION") else HERTZ
-        if self._beside()[0] is self:
-            self.set_interval(1 / hertz, self._beat)
+        beside = [pane for pane in self.parent.children if isinstance(pane, LogPane)] if self.parent else [self]
+        self._beat = beside[0]._own_beat
+        if beside[0] is self:
+            self._beat.start(self, beside)
         self._show_title()
-        self._look()
+        self.look()
 
     # ── what it is given ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,7 +116,7 @@ class LogPane(LogFrame, can_focus=True):
         if slot != self._slot:
             self._slot = slot
             self._show_title()
-            self._look()
+            self.look()
 
     @property
     def text(self) -> LogText | None:
@@ -127,12 +127,15 @@ class LogPane(LogFrame, can_focus=True):
     def text(self, text: LogText | None) -> None:
         if text is not self._text:
             self._text = text
+            if text:
+                text.tell = self._told
             self._renew()
 
     def tick(self, now: datetime) -> None:
         """It is later."""
         self._now = now
-        self._show_title()
+        if self._slot.active:  # nothing else changes by itself
+            self._show_title()
 
     @property
     def toggles(self) -> dict[str, Any]:
@@ -162,19 +165,14 @@ class LogPane(LogFrame, can_focus=True):
         self.view.show(self._text)
         self.view.only(self._finder.found)
         if self.is_mounted:
-            self._look()
+            self.look()
+            self._beat.wake()
 
-    def _beat(self) -> None:
-        """Panes beside each other are painted in one frame: a key waits for one paint, not for two."""
-        for pane in self._beside():
-            if pane._stirs():
-                pane._look()
+    def _told(self) -> None:
+        """The text has something new; called in its thread."""
+        self._beat.news()
 
-    def _beside(self) -> list[LogPane]:
-        """This pane and those beside it; the first one's beat is the others' too."""
-        return [pane for pane in self.parent.children if isinstance(pane, LogPane)] if self.parent else [self]
-
-    def _stirs(self) -> bool:
+    def stirs(self) -> bool:
         """Whether there may be news: a log at rest costs nothing. What the operator does has its own look."""
         text, finder = self._text, self._finder
         now = text and (text.size, text.first, text.end, text.generation, text.ready, text.trouble)
@@ -183,7 +181,7 @@ class LogPane(LogFrame, can_focus=True):
             self._beaten = now
         return stirs
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Paint what is new, unless the terminal has not yet taken what was painted."""
         text = self._text
         if self.busy:
@@ -192,7 +190,7 @@ class LogPane(LogFrame, can_focus=True):
             self._renew()
             return
         if text and not text.ready:
-            self.set_timer(SOON, self._look)
+            self.set_timer(SOON, self.look)
         if self._finder.seeking:
             self._seek()
         self.view.note = note(self._slot, text, self._finder.found)
@@ -350,11 +348,13 @@ class LogPane(LogFrame, can_focus=True):
         if text != self._finder.search:
             self._finder.set_search(text)
             self.view.highlight(text)
+            self._beat.wake()
 
     def _set_filter(self, text: str) -> None:
         self._finder.set_filter(text, inverse=self._finder.inverse)
         self.view.only(self._finder.found)
-        self._look()
+        self.look()
+        self._beat.wake()
 
     def action_seek(self, step: int) -> None:
         """Go to the next hit, or the one before."""

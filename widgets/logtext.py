@@ -5,7 +5,7 @@ Everything here returns at once: who reads files does so elsewhere. Every line h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -52,6 +52,9 @@ class Matches(Protocol):
 
 class LogText(Protocol):
     """A growing text: lines with numbers from `first` up to `end`; a line keeps its number within a generation."""
+
+    tell: Callable[[], None] | None
+    """To be called, in any thread, when there is something new; who shows the text sets it."""
 
     @property
     def generation(self) -> int:

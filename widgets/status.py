@@ -30,7 +30,7 @@ class Title(Static):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)
-        self._painted = ("", 0)
+        self._painted: object = None
         self._told: tuple[Board, str, datetime, bool] | None = None
 
     def show(self, board: Board, engine: str, now: datetime, *, read_only: bool, trouble: bool) -> None:
@@ -46,11 +46,16 @@ class Title(Static):
 
     def _paint(self, board: Board, engine: str, now: datetime, read_only: bool) -> None:
         width = (self.size or self.app.size).width - 2  # shown before it is laid out, too
+        clock = now.strftime("%H:%M UTC")
+        painted = board.lights, board.needs, engine, clock, read_only, width
+        if painted == self._painted:  # asked every second
+            return
+        self._painted = painted
         lights = Content("  " if width > 90 else " ").join([_light(light) for light in board.lights])
         left = Content.assemble(
             "AOG console" if width > 90 else "AOG", "  READ-ONLY" if read_only else "", "  ", lights
         )
-        clock, needs = now.strftime("%H:%M UTC"), f"{board.needs} need you" if board.needs else ""
+        needs = f"{board.needs} need you" if board.needs else ""
         whole = left
         for right in ([needs, engine, clock], [engine, clock], [engine]):
             words = "  ".join(word for word in right if word)
@@ -62,9 +67,7 @@ class Title(Static):
             room = max(width - left.cell_length - 2, 0)
             if cell_len(engine) > room > LEAST:  # a reason may be long; that there is no engine is told always
                 whole = Content.assemble(left, "  ", set_cell_size(engine, room - 1), "…")
-        if (whole.plain, width) != self._painted:
-            self._painted = (whole.plain, width)
-            self.update(whole, layout=False)
+        self.update(whole, layout=False)
 
 
 def _light(light: Light) -> Content:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +23,10 @@ from aogconsole.staging.logscan import Matches
 from aogconsole.staging.logtimes import Arrivals
 from aogconsole.text import clean, clean_lines, decode
 
-POLL = 0.1
-"""Seconds between two looks at the file while there is nothing to do."""
+POLL, SLOW = 0.1, 0.4
+"""Seconds between two looks at the file while there is nothing to do, and when it has not changed for REST."""
+REST = 2.0
+"""Seconds."""
 LONGEST = 4000
 """Characters shown of a line; the rest is counted."""
 PAGE = 1 << 18
@@ -47,8 +49,8 @@ class LogFile:
 
     A line keeps its number for as long as `generation` stays the same: while the top of the file is still being looked
     for, `first` falls. A file that is truncated or replaced begins a new generation (one that was truncated and has
-    grown beyond its old size within POLL is not noticed). The file may not be there yet. Errors of the disk are told
-    in `trouble`, and it is tried again. Every method returns at once, and may be called while the thread works.
+    grown beyond its old size between two looks is not noticed). The file may not be there yet. Errors of the disk are
+    told in `trouble`, and it is tried again. Every method returns at once, and may be called while the thread works.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,6 +59,8 @@ class LogFile:
         self.ready = False
         """Whether it was looked at: from then on, no lines means an empty or a missing file."""
         self.trouble = ""
+        self.tell: Callable[[], None] | None = None
+        """Called in the thread when there is something new."""
         self._index: LineIndex | None = None
         self._arrivals = Arrivals(path)
         self._asked: deque[Matches] = deque()
@@ -143,6 +147,8 @@ class LogFile:
         self._thread.join()
 
     def _run(self) -> None:
+        known: object = None
+        changed = time.monotonic()
         while not self._closed:
             try:
                 size = self._look()
@@ -154,7 +160,12 @@ class LogFile:
                         break
             except OSError as error:
                 self.trouble = _why(error)
-            self._wake.wait(POLL)
+            now = (self.generation, self.ready, self.trouble, self.first, self.end, self.size)
+            if now != known:
+                known, changed = now, time.monotonic()
+                if self.tell:
+                    self.tell()
+            self._wake.wait(POLL if time.monotonic() - changed < REST else SLOW)
             self._wake.clear()
 
     def _look(self) -> int:

@@ -147,6 +147,20 @@ async def test_follows_and_counts_what_is_new(tmp_path: Path) -> None:
         assert app.pane.following
 
 
+async def test_a_log_at_rest_costs_nothing(tmp_path: Path) -> None:
+    """The pane looks no more until something comes, and while a filter or a search may find more."""
+    path = tmp_path / "7.log"
+    path.write_bytes(numbered(100))
+    async with stage(path) as (app, pilot):
+        for count in (100, 101):
+            await until(pilot, lambda: app.pane._beat._asleep)
+            append(path, numbered(1, count))
+            await until(pilot, lambda count=count: app.seen[-1] == f"line {count}")  # type: ignore[misc]
+        await until(pilot, lambda: app.pane._beat._asleep)
+        await pilot.press("slash", "1", "enter")
+        assert not app.pane._beat._asleep
+
+
 async def test_moves(tmp_path: Path) -> None:
     """Lines, pages, half pages; who moves down to the end follows again."""
     path = tmp_path / "7.log"

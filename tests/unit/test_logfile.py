@@ -136,6 +136,18 @@ def test_a_file_that_comes_and_grows(tmp_path: Path) -> None:
             assert texts(log) == ["one", "two", "three is longer", "50 %", "100 %"]
 
 
+def test_tells_when_there_is_something_new(tmp_path: Path) -> None:
+    """Each time, and not while nothing is."""
+    path = tmp_path / "1.log"
+    with opened(path) as log:
+        told: list[int] = []
+        log.tell = lambda: told.append(log.size)
+        for count in (1, 2):
+            with path.open("ab") as file:
+                file.write(b"more\n")
+            until(lambda count=count: told[-1:] == [5 * count])  # type: ignore[misc]
+
+
 def test_truncated_and_replaced(tmp_path: Path) -> None:
     """A shorter file, and another of the same name, begin anew; one that is deleted stays readable."""
     path = tmp_path / "1.log"
