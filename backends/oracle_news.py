@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 from aogconsole.errors import ArchiveError, InvalidId
 from aogconsole.ids import MousUid
 from aogconsole.reingestion.ingested import ProductFile
-from aogconsole.reingestion.ingested import ProductFile
 from aogconsole.text import clean
 from backends.oracle_line import OracleLine, OracleSettings, statement_of
 from backends.reingestion_ports import NewExecutionBlock, NewProducts, ProductFacts, Structure
@@ -42,7 +41,6 @@ _COLUMNS: Final = {
     "structure": {"execblockuid", "schedblockuid", "sessionuid", "obsprojectcode", "starttime", "endtime",
                   "qa0status", "mous"},
     "execution_blocks_of": {"execblockuid"},
-    "product_files": {"ngas_file_id", "file_class", "creation_date", "stored_size"},
     "product_files": {"ngas_file_id", "file_class", "creation_date", "stored_size"},
 }  # fmt: skip
 """Our statements, and the columns that a site's own must have too."""
@@ -113,15 +111,6 @@ class OracleNews(OracleLine):
         rows = await self._all("product_files", self._statements["product_files"], {"mous": mous})
         files = {name: _file(name, row) for row in rows if (name := _text(row["ngas_file_id"]))}
         return list(files.values())
-
-    async def product_files(self, mous: str) -> list[ProductFile]:
-        """The product files of a MOUS, each once."""
-        rows = await self._all("product_files", self._statements["product_files"], {"mous": mous})
-        return [
-            ProductFile(str(row["ngas_file_id"]).strip(), _text(row["file_class"]), _time(row["creation_date"]),
-                        None if row["stored_size"] is None else int(row["stored_size"]))
-            for row in rows
-        ]  # fmt: skip
 
     def _uid(self, value: object) -> str:
         """A UID as the database spells it, or nothing: the log has said which."""
