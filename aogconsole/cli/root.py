@@ -25,6 +25,7 @@ COMMANDS = {
     "resend": "letters", "discard": "letters",
     "history": "history", "handover": "history", "backup": "history",
     "serve": "engine", "pause": "engine", "resume": "engine", "web": "web",
+    "runner": "runner",
     "doctor": "doctor", "config": "configuration", "aogremote": "remote", "demo": "demo", "completion": "completion",
 }  # fmt: skip
 """Verb to module: a verb's module is imported when the verb is used (or its help is asked for)."""

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from aogconsole.errors import OutsideError
 from aogconsole.reingestion import messages
 from aogconsole.reingestion.item import Item, Queue, State
 from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.messages import Malformed, Work
-from aogconsole.reingestion.station import Station, now
+from aogconsole.reingestion.station import Station, now, unless
 from backends.reingestion_ports import Delivery
 
 log = logging.getLogger("aogconsole")
-T = TypeVar("T")
 BATCH = 200
 """Messages taken at once, at the most."""
 AHEAD = 1000
@@ -57,7 +55,7 @@ class Feeding:
         station = self._station
         if await self._must_wait():
             return
-        rules = station.fresh()
+        rules = station.rules
         limits = rules.limits[self._queue]
         wanted = min(BATCH, limits.total)
         self.places = await self._table.reserve(station.owner, wanted, limits, now(), rules.lease)
@@ -84,13 +82,13 @@ class Feeding:
     async def give_back(self) -> None:
         """Give the reservation back: others may use the places."""
         if self.places:
-            lease = self._station.fresh().lease
-            limits = self._station.fresh().limits[self._queue]
+            lease = self._station.rules.lease
+            limits = self._station.rules.limits[self._queue]
             self.places = await self._table.reserve(self._station.owner, 0, limits, now(), lease)
 
     async def _take(self, most: int, within: float) -> None:
         broker = self._station.outside.broker
-        taken = await _unless(self._station.halted, broker.take(self._queue.messages, most, within))
+        taken = await unless(self._station.halted, broker.take(self._queue.messages, most, within))
         for delivery in taken or ():
             try:
                 work = messages.work(delivery.body)
@@ -105,7 +103,7 @@ class Feeding:
 
     async def _claim(self) -> None:
         """Claim what is held. What is ours is launched, what is spent acknowledged, what is too much held."""
-        station, rules = self._station, self._station.fresh()
+        station, rules = self._station, self._station.rules
         held = dict(list(self._held.items())[:BATCH])
         try:
             claims = await self._table.claim(
@@ -145,15 +143,3 @@ class Feeding:
 
 def _key(item: Item) -> Key:
     return item.id, item.attempt
-
-
-async def _unless(halted: asyncio.Event, call: Awaitable[T]) -> T | None:
-    """What a call gives; None, and the call ended, when it is to be given up before."""
-    task, alarm = asyncio.ensure_future(call), asyncio.ensure_future(halted.wait())
-    try:
-        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        task.cancel()  # nothing, when it is done
-        alarm.cancel()
-        await asyncio.wait({task, alarm})
-    return None if task.cancelled() else task.result()

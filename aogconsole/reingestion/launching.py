@@ -82,7 +82,7 @@ class Launching:
         except OutsideError as error:  # by the port's contract it did not start, and the item is not to blame
             station.launcher_failed(error)
             why = sentence(str(error), "the launcher does not work")
-            return Change(item, given_back(item, why, now() + station.fresh().retry_delay), by, why)
+            return Change(item, given_back(item, why, now() + station.rules.retry_delay), by, why)
         except ConfigError as error:
             answer = Launch("refused", f"{error}")
         except TimeoutError:
@@ -93,8 +93,9 @@ class Launching:
         if answer.outcome == "started":
             station.launcher_works()
         elif answer.outcome == "refused":
+            station.launcher_refused()
             why = sentence(answer.why, "the launcher refused it")
-            rules = station.fresh()
+            rules = station.rules
             after = failed(item, why, now(), rules.attempts, rules.retry_delay)
         else:
             why = sentence(answer.why, "it may or may not have been launched")

@@ -55,7 +55,7 @@ class Listening:
     def _read(self, delivery: Delivery) -> bool:
         """Read one event; False for one that is none."""
         try:
-            ended = messages.ended(delivery.body, self._station.fresh().types)
+            ended = messages.ended(delivery.body, self._station.rules.types)
         except Malformed as error:
             log.warning("an event goes to the dead letters: %s", error)
             self._station.counted["malformed events"] += 1
@@ -98,7 +98,7 @@ class Listening:
 
     def _change(self, row: Item, by: str) -> Change | None:
         """What the event means for a row: nothing, when it says what is known, or comes after another attempt."""
-        ended, rules = self._ended.get(row.workflow_id or ""), self._station.fresh()
+        ended, rules = self._ended.get(row.workflow_id or ""), self._station.rules
         if ended is None:
             return None
         if ended.complete:

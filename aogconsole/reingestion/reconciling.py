@@ -52,12 +52,12 @@ class Reconciling:
     async def step(self) -> None:
         """Look once, then wait. Raises OutsideError."""
         await self.look()
-        pace, lease = self._station.pace, self._station.fresh().lease.total_seconds()
+        pace, lease = self._station.pace, self._station.rules.lease.total_seconds()
         await self._station.sleep(min(pace.reconcile, lease / 2))
 
     async def look(self) -> None:
         """Look at what concerns us, and record what is found."""
-        station, rules = self._station, self._station.fresh()
+        station, rules = self._station, self._station.rules
         rows = [row for row in await self._table.active() if self._concerns(row)]
         seen = await self._seen(rows)
         changes = [change for row in rows if (change := self._change(row, seen, rules)) is not None]

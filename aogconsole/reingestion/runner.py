@@ -20,15 +20,18 @@ from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.listening import Listening
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.reingestion.reconciling import Reconciling
-from aogconsole.reingestion.station import PAUSED, Station, now
+from aogconsole.reingestion.sending import Sending
+from aogconsole.reingestion.station import PAUSED, Station, now, said, unless
 
 log = logging.getLogger("aogconsole")
 HEARTBEAT = 5.0
 """Seconds between two notes of how this runner is, at the most."""
-BRIEFLY = 1.0
+BRIEFLY = 0.5
 """Seconds for each good-bye."""
 BETWEEN_SENDS = 0.2
 """Seconds between two looks at what is due, at the least."""
+REBUILD = 20.0
+"""Seconds between two looks for messages that the broker lost."""
 BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING)
 """Who waits for the runner to be idle waits for these. A launch that nobody can prove may wait for a person."""
 
@@ -42,6 +45,8 @@ class Runner:
         self._feeding = {one: Feeding(station, one, self._launching[one]) for one in station.queues}
         self._reconciling = {one: Reconciling(station, one, self._launching[one]) for one in station.queues}
         self._listening = Listening(station)
+        self._sending = Sending(station.outside.metadata, station.outside.broker, station.owner)
+        self._rebuilt = 0.0
         self._alarm = station.alarm()
         self._changed = station.alarm()
         self._beat: tuple[float, object] = (0.0, None)
@@ -51,7 +56,10 @@ class Runner:
         self._station.stop()
 
     async def run(self, *, until_idle: bool = False) -> None:
-        """Work until `stop`, or (`until_idle`) until nothing is left that could be done now."""
+        """Work until `stop`, or (`until_idle`) until nothing is left that could be done now.
+
+        Raises OutsideError when the database is away at the start and nobody is there to wait for it (`until_idle`)."""
+        await self._prepare(patient=not until_idle)
         station, ended = self._station, asyncio.Event()
         feeders = [self._start(f"queue {queue}", one.step) for queue, one in self._feeding.items()]
         recorders = [self._start(f"record of {queue}", one.record, ended) for queue, one in self._launching.items()]
@@ -73,6 +81,22 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    async def _prepare(self, *, patient: bool) -> None:
+        """Have the tables."""
+        station, failures = self._station, 0
+        while not station.stopping.is_set():
+            try:
+                await unless(station.stopping, station.outside.metadata.migrate())
+            except OutsideError as error:
+                if not patient:
+                    raise
+                failures += 1
+                station.trouble("metadata", said(error))
+                await station.sleep(station.wait(failures))
+            else:
+                station.well("metadata")
+                return
 
     def _start(
         self, name: str, step: Callable[[], Awaitable[None]], until: asyncio.Event | None = None
@@ -106,10 +130,11 @@ class Runner:
     async def _keep(self) -> None:
         """Hear whether we are paused, keep the leases of what is launched, tell how we are."""
         station, metadata = self._station, self._station.outside.metadata
+        await station.refresh()
         notes = await metadata.notes()
         paused = notes.get(PAUSED)
         station.pause(on=bool(paused and paused.value.get("paused")))
-        lease = station.fresh().lease
+        lease = station.rules.lease
         for queue in station.queues:
             ids = [one for of, one in station.launching if of is queue]
             if ids:
@@ -148,16 +173,20 @@ class Runner:
         await self._station.sleep(self._station.pace.poll)
 
     async def _send(self) -> None:
-        """Send what has become due: failed ones again, and the next of a VLBA project."""
-        station, rules = self._station, self._station.fresh()
-        wait = station.pace.poll
+        """Send what has become due: failed ones again, and the next of a VLBA project; and what the broker lost."""
+        station = self._station
+        wait, clock = station.pace.poll, asyncio.get_running_loop().time()
+        rebuild = clock - self._rebuilt > REBUILD
         for queue in station.queues if not station.paused else ():
             at = now()
             due = await station.tracking[queue].due(at)
             if due is not None and due <= at:
-                await station.outside.send(queue, rules.limits[queue])
+                await self._sending.send(queue, station.rules.limits[queue])
             elif due is not None:
                 wait = min(wait, (due - at).total_seconds())
+            if rebuild:
+                self._rebuilt = clock
+                await self._sending.rebuild(queue)
         await asyncio.sleep(BETWEEN_SENDS)
         await station.sleep(wait, self._alarm)
 

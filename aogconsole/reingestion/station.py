@@ -14,23 +14,27 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from aogconsole.errors import OutsideError
+from aogconsole.errors import AogError, OutsideError
 from aogconsole.reingestion.item import Item, Queue
 from aogconsole.reingestion.messages import Start
 from aogconsole.text import clean
 from backends.reingestion_ports import Broker, Launcher, Limits, Metadata, Tracking
 
 log = logging.getLogger("aogconsole")
+T = TypeVar("T")
 PAUSED = "paused"
 """The note that says that nothing new is to be taken: {"paused": true}."""
+REFUSALS = 20
+"""Refusals in a row after which launching slows down."""
 LONGEST_REASON = 500
 """Characters of a reason that came from outside."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the configuration says now; asked for anew in each round."""
+    """What the configuration says now."""
 
     limits: Mapping[Queue, Limits]
     attempts: int
@@ -50,7 +54,7 @@ class Pace:
     """Between looks at what the launcher says."""
     backoff: float = 10.0
     """Between tries of something outside that does not answer, at the most."""
-    grace: float = 3.0
+    grace: float = 2.5
     """For launches that are under way when the runner is told to end."""
     launching: float = 120.0
     """For one launch; a launcher bounds its calls itself, and sooner."""
@@ -65,8 +69,6 @@ class Outside:
     launcher: Launcher
     start_of: Callable[[Item, Queue], tuple[Start, str]]
     """The command that starts a claimed item's workflow, and its site. Raises ConfigError."""
-    send: Callable[[Queue, Limits], Awaitable[object]]
-    """Send what is due of a queue."""
 
 
 @dataclass
@@ -75,6 +77,7 @@ class Station:
 
     outside: Outside
     fresh: Callable[[], Rules]
+    """What the configuration says now; it may read files, and is asked about once a second."""
     owner: str
     queues: tuple[Queue, ...]
     pace: Pace = field(default_factory=Pace)
@@ -93,9 +96,11 @@ class Station:
     rest_until: float = 0.0
     """By the loop's clock: nothing is taken before, for the launcher does not work."""
     _launcher_failures: int = 0
+    _refused: int = 0
     _alarms: list[asyncio.Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.rules = self.fresh()
         self.tracking: Mapping[Queue, Tracking] = {one: self.outside.metadata.tracking(one) for one in Queue}
         """Each queue's table: those too that this runner does not take from, for their events."""
 
@@ -103,6 +108,10 @@ class Station:
     def host(self) -> str:
         """The host this runner is on, as its owner says it."""
         return host_of(self.owner)
+
+    async def refresh(self) -> None:
+        """Ask for the rules; in a thread, for a folder of settings may be on a network disk that does not answer."""
+        self.rules = await asyncio.to_thread(self.fresh)
 
     def alarm(self) -> asyncio.Event:
         """An event that is set whenever rows may have changed."""
@@ -141,7 +150,7 @@ class Station:
         while not until.is_set():
             try:
                 await step()
-            except OutsideError as error:
+            except AogError as error:
                 failures += 1
                 self.trouble(name, said(error))
             except Exception as error:
@@ -176,8 +185,15 @@ class Station:
         self.rest_until = asyncio.get_running_loop().time() + self.wait(self._launcher_failures)
         self.trouble("launcher", said(error))
 
+    def launcher_refused(self) -> None:
+        """A launch was refused. Many in a row are no fault of their items: what is behind them may be spared."""
+        self._refused += 1
+        if self._refused >= REFUSALS:
+            self.rest_until = asyncio.get_running_loop().time() + self.wait(self._refused - REFUSALS + 1)
+
     def launcher_works(self) -> None:
         """Something was launched."""
+        self._refused = 0
         if self._launcher_failures:
             self._launcher_failures, self.rest_until = 0, 0.0
             self.well("launcher")
@@ -195,7 +211,19 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def said(error: OutsideError) -> str:
+async def unless(halted: asyncio.Event, call: Awaitable[T]) -> T | None:
+    """What a call gives; None, and the call ended, when it is to be given up before."""
+    task, alarm = asyncio.ensure_future(call), asyncio.ensure_future(halted.wait())
+    try:
+        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()  # nothing, when it is done
+        alarm.cancel()
+        await asyncio.wait({task, alarm})
+    return None if task.cancelled() else task.result()
+
+
+def said(error: AogError) -> str:
     """An error's sentence and hint."""
     return f"{error} ({error.hint})" if error.hint else str(error)
 

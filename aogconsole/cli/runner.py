@@ -1,0 +1,92 @@
+"""The verb `runner`: QueueRunner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
+from datetime import timedelta
+
+import click
+
+from aogconsole.cli.common import Session
+from aogconsole.config import Config
+from aogconsole.errors import ConfigError, OutsideError, UsageError
+from aogconsole.reingestion.item import Queue
+
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
+QUEUES = ("alma", "vlba", "both")
+GOODBYE = 0.7
+"""Seconds for the end of each connection."""
+log = logging.getLogger("aogconsole")
+
+
+@click.command("runner")
+@click.option("--until-idle", is_flag=True, help="End when nothing is queued, launched or running any more.")
+@click.option("--queue", type=click.Choice(QUEUES), default="both", show_default=True, help="Which work queue to take.")
+@click.option("--name", default="runner", show_default=True, help="How it is called; one name for each on a host.")
+@click.pass_obj
+def runner_command(session: Session, *, until_idle: bool, queue: str, name: str) -> int:
+    """Run QueueRunner: launch what is in the work queue, within the limit. Any number of them may run."""
+    if session.read_only:
+        raise UsageError("with --read-only nothing may be changed", "leave it out")
+    if not NAME.fullmatch(name):
+        raise UsageError("a runner's name has letters, digits, '.', '_' and '-', at most 40", "give another --name")
+    for number in ENDS:
+        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for noisy in ("pika", "psycopg"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
+    queues = tuple(Queue) if queue == "both" else (Queue(queue),)
+    asyncio.run(_run(session.config, queues, name, until_idle=until_idle))
+    return 0
+
+
+async def _run(config: Config, queues: tuple[Queue, ...], name: str, *, until_idle: bool) -> None:
+    from aogconsole import reingestionsite as site
+    from aogconsole.capo import Watcher
+    from aogconsole.config import reloaded
+    from aogconsole.reingestion.runner import Runner
+    from aogconsole.reingestion.station import Outside, Rules, Station
+
+    if config.file is None:
+        raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
+    config.sound()
+    watcher = Watcher(config, lambda: reloaded(config))
+
+    def rules() -> Rules:
+        now = watcher.fresh()
+        given = now.settings.reingestion
+        return Rules(
+            {queue: site.limits(now, queue) for queue in Queue}, given.attempts, timedelta(seconds=given.retry_delay),
+            timedelta(seconds=given.lease), site.event_types(config),
+        )  # fmt: skip
+
+    metadata, broker = site.metadata(config), site.broker(config)
+    try:
+        launcher = site.launcher(config, broker)
+        outside = Outside(metadata, broker, launcher, lambda item, queue: site.start_of(config, item, queue))
+        owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
+        running = Runner(Station(outside, rules, owner, queues))
+        for number in ENDS:
+            asyncio.get_running_loop().add_signal_handler(number, running.stop)
+        log.info("%s runs: %s, launching by %s", owner, ", ".join(queues), launcher.name)
+        await running.run(until_idle=until_idle)
+        log.info("stopped; workflows that run go on")
+    finally:
+        for end in (broker.close(), metadata.close()):
+            await _briefly(end)
+
+
+async def _briefly(end: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(GOODBYE):
+            await end
+    except (TimeoutError, OutsideError) as error:
+        log.info("at the end: %s", error)
