@@ -164,7 +164,7 @@ def _put(table: str, columns: str) -> str:
 
 def _replaced(table: str, columns: str, key: str, rows: Sequence[Values]) -> list[Statement]:
     """What belongs to a key, in place of what was there; it is the value of the first column."""
-    first = columns.split(", ")[0]
+    first = columns.split(", ", maxsplit=1)[0]
     return [
         (f"delete from {table} where {first} = %s", [(key,)]),  # noqa: S608
         (_insert(table, columns), [(key, *row) for row in rows]),
