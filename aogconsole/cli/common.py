@@ -44,12 +44,16 @@ class Session:
             return Journal.empty(path)
         return Journal.open(path, read_only=True)
 
-    def acting(self) -> Journal:
-        """The journal to change. Raises UsageError when read-only, ConfigError without a configuration."""
+    def may_act(self) -> None:
+        """Raise UsageError when read-only, ConfigError without a configuration."""
         if self.read_only:
             raise UsageError("with --read-only nothing may be changed", "leave it out")
         if self.config.file is None:
             raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
+
+    def acting(self) -> Journal:
+        """The journal to change. Raises UsageError when read-only, ConfigError without a configuration."""
+        self.may_act()
         settings = self.config.settings.journal
         return Journal.open(self.config.journal_path, group=settings.group, syslog=settings.syslog)
 

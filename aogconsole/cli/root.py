@@ -26,6 +26,7 @@ COMMANDS = {
     "history": "history", "handover": "history", "backup": "history",
     "serve": "engine", "pause": "engine", "resume": "engine", "web": "web",
     "runner": "runner",
+    "reingestion": "reingestion",
     "doctor": "doctor", "config": "configuration", "aogremote": "remote", "demo": "demo", "completion": "completion",
 }  # fmt: skip
 """Verb to module: a verb's module is imported when the verb is used (or its help is asked for)."""
