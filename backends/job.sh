@@ -73,7 +73,7 @@ show_alive() {
     nap=''
     trap 'kill "$nap" 2>/dev/null; exit' TERM
     while kill -0 "$child" 2>/dev/null; do
-        : >alive
+        echo >alive
         sleep "$beat" &
         nap=$!
         wait "$nap"
