@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = [f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq")]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq", "slurm")
+]
 
 
 @pytest.hookimpl(wrapper=True)

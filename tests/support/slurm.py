@@ -104,7 +104,7 @@ class Slurm:
             "munged", "--foreground", "--force", f"--socket={munge}/s", f"--key-file={munge}/key",
             f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed",
         )  # fmt: skip
-        self._until(lambda: (munge / "s").exists(), "munged does not start")
+        self._until((munge / "s").exists, "munged does not start")
         host = _host()
         self._start("slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
         self._start("slurmd", "-D", "-f", str(self.root / "slurm.conf"), "-N", host)
