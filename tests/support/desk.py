@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests.support.command import call
 from tests.support.oracle import TestArchive
 from tests.support.sshd import ACCOUNT, StagingSite
 
@@ -149,13 +151,12 @@ class Desk:
         return [sys.executable, "-m", "aogconsole", "--config", str(self.config), *words]
 
     def call(self, *words: str, expect: int | None = 0, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run a verb to its end."""
-        done = subprocess.run(
-            self.argv(*words), input=stdin, capture_output=True, env=self.environment, timeout=60, check=False
-        )
+        """Run a verb to its end, in this process: an interpreter's start each time is most of what it costs."""
+        with mock.patch.dict(os.environ, self.environment):
+            done = call(self.config, *words, stdin=stdin)
         if expect is not None:
-            assert done.returncode == expect, (words, done.returncode, done.stdout, done.stderr)
-        return done
+            assert done.code == expect, (words, done)
+        return subprocess.CompletedProcess(words, done.code, done.out, done.err)
 
     def json(self, *words: str, expect: int | None = 0) -> Any:
         """The JSON document of a verb."""
