@@ -290,7 +290,11 @@ class Broker(Protocol):
         ...
 
     async def declare(self) -> list[str]:
-        """Make exchanges, queues, bindings and policies that we need; a line each of what is there."""
+        """Make exchanges, queues and bindings that we need; a line each of what is there. Safe to repeat."""
+        ...
+
+    async def declare_site(self, site: str) -> list[str]:
+        """The same for a site's commands: queue `archive.workflow-commands.SITE`, for `workflow serve` there."""
         ...
 
     async def publish(self, messages: Sequence[Message]) -> Published:

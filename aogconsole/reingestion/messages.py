@@ -133,6 +133,11 @@ def start_key(site: str) -> str:
     return f"{site}.start"
 
 
+def command_queue(site: str) -> str:
+    """Our own durable queue of a site's commands, for `workflow serve` there."""
+    return f"{COMMANDS}.{site}"
+
+
 def _envelope(sender: Sender, now: datetime) -> dict[str, Any]:
     now = now.astimezone(UTC)
     stamp = {"date": {"year": now.year, "month": now.month, "day": now.day},

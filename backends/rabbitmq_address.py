@@ -1,0 +1,70 @@
+"""Where RabbitMQ is, and how pika is told."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from pika import ConnectionParameters, PlainCredentials, SSLOptions  # type: ignore[import-untyped]
+
+from aogconsole.errors import ConfigError
+from aogconsole.text import clean
+
+HEARTBEAT = 20
+"""Seconds; a peer that is silent for two of them is given up."""
+BLOCKED = 300.0
+"""Seconds after which a connection that the broker blocks is made anew."""
+_URL_HINT = "write it like amqp://user@rabbit.example.org:5672/vhost, user and vhost percent-encoded"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the broker is, read from `amqp://user@host:port/vhost`."""
+
+    host: str
+    port: int
+    vhost: str
+    user: str
+    password: str = field(repr=False)
+    tls: ssl.SSLContext | None
+
+    @classmethod
+    def parse(cls, url: str, password: str = "", ca: str = "") -> Address:
+        """Read it. Raises ConfigError."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+        except ValueError as error:
+            raise ConfigError(f"the broker's address is no URL: {clean(str(error))}", _URL_HINT) from None
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname or not parts.username:
+            raise ConfigError("the broker's address is no amqp URL with a user and a host", _URL_HINT)
+        if parts.password is not None:
+            raise ConfigError("the broker's URL holds a password", "put it into a file that broker.password names")
+        if parts.query or parts.fragment or parts.path.count("/") > 1:
+            raise ConfigError("the broker's URL has more than user, host, port and vhost", _URL_HINT)
+        tls = _context(ca) if parts.scheme == "amqps" else None
+        return cls(parts.hostname, port, unquote(parts.path[1:]) or "/", unquote(parts.username), password, tls)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        kind = "amqps" if self.tls else "amqp"
+        return clean(f"{kind}://{quote(self.user, safe='')}@{host}:{self.port}/{quote(self.vhost, safe='')}")
+
+    def parameters(self, name: str, timeout: float) -> Any:
+        """Them as pika wants them; `name` is what the broker's administrator sees."""
+        return ConnectionParameters(
+            self.host, self.port, self.vhost, PlainCredentials(self.user, self.password), heartbeat=HEARTBEAT,
+            ssl_options=SSLOptions(self.tls, self.host) if self.tls else None, connection_attempts=1,
+            socket_timeout=timeout, stack_timeout=timeout, blocked_connection_timeout=BLOCKED,
+            client_properties={"connection_name": name, "product": "aogconsole"},
+        )  # fmt: skip
+
+
+def _context(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except OSError as error:
+        said = clean(error.strerror or str(error))
+        raise ConfigError(f"broker.ca cannot be used: {clean(ca)}: {said}", "name a file of PEM certificates") from None
