@@ -25,7 +25,7 @@ COMMANDS = {
     "resend": "letters", "discard": "letters",
     "history": "history", "handover": "history", "backup": "history",
     "serve": "engine", "pause": "engine", "resume": "engine", "web": "web",
-    "runner": "runner",
+    "loader": "loader", "runner": "runner",
     "reingestion": "reingestion",
     "doctor": "doctor", "config": "configuration", "aogremote": "remote", "demo": "demo", "completion": "completion",
 }  # fmt: skip

@@ -55,6 +55,8 @@ class Sending:
         self._metadata = metadata
         self._broker = broker
         self._by = by
+        self.sent = 0
+        """Messages that were confirmed, since the start."""
 
     async def send(self, queue: Queue, limits: Limits, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
         """Send all that is due, oldest first; gives how many. `go_on` is asked before each batch, and may raise.
@@ -117,6 +119,7 @@ class Sending:
 
     def _tell(self, queue: Queue, went: _Round, sent: int) -> None:
         """Say what was sent; raise what was not."""
+        self.sent += sent
         if sent:
             log.info("%s: %d sent", queue.messages, sent)
         if (error := went.failed(queue)) is not None:

@@ -1,0 +1,120 @@
+"""The verb `loader`: QueueLoader."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from aogconsole import times
+from aogconsole.cli.common import Session, as_json, emit, say
+from aogconsole.config import Config
+from aogconsole.errors import ConfigError, OutsideError, UsageError
+from aogconsole.reingestion.item import Kind, Queue
+
+if TYPE_CHECKING:
+    from aogconsole.reingestion.loader import Loader, LoaderRules, Summary
+
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+GOODBYE = 0.7
+"""Seconds for the end of each connection."""
+log = logging.getLogger("aogconsole")
+
+
+@click.command("loader")
+@click.option("--once", is_flag=True, help="One cycle, then end.")
+@click.option("--from", "since", metavar="DATE", help="The first cycle looks from this day (or time) on: a back-fill.")
+@as_json
+@click.pass_obj
+def loader_command(session: Session, *, once: bool, since: str | None, json_: bool) -> int:
+    """Run QueueLoader: find what is new in the archive, send what is due. One works, others stand by."""
+    if session.read_only:
+        raise UsageError("with --read-only nothing may be changed", "leave it out")
+    if json_ and not once:
+        raise UsageError("--json is for one cycle", "use it with --once")
+    begin = _time(since) if since is not None else None
+    for number in ENDS:
+        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for noisy in ("pika", "psycopg", "oracledb"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
+    summary = asyncio.run(_run(session.config, begin, once=once))
+    if summary is None:
+        return 0
+    if json_:
+        emit(summary.document())
+    else:
+        say("paused: nothing was looked for" if summary.paused else summary.sentence())
+        for error in summary.errors:
+            say(f"  {error}")
+    return OutsideError.exit_code if summary.errors else 0
+
+
+def _time(text: str) -> datetime:
+    try:
+        return times.parse(text)
+    except ValueError:
+        raise UsageError(f"'{text}' is not a date", "write it as 2026-11-21, or 2026-11-21T14:00:00Z") from None
+
+
+async def _run(config: Config, since: datetime | None, *, once: bool) -> Summary | None:
+    """The summary of one cycle; None when the loader was ended by a signal."""
+    from aogconsole import reingestionsite as site
+    from aogconsole.reingestion.loader import Loader, Outside
+
+    if config.file is None:
+        raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
+    config.sound()
+    watcher = site.watcher(config)
+    metadata, broker = site.metadata(config), site.broker(config)
+    try:
+        outside = Outside(metadata, broker, site.news(config))
+        by = f"loader@{socket.gethostname()}:{os.getpid()}"
+        loader = Loader(outside, lambda: _rules(watcher.fresh()), by, since=since)
+        return await _until_ended(loader, once=once)
+    finally:
+        for end in (broker.close(), metadata.close()):
+            await _briefly(end)
+
+
+async def _until_ended(loader: Loader, *, once: bool) -> Summary | None:
+    main = asyncio.current_task()
+    assert main is not None  # noqa: S101
+    for number in ENDS:
+        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+    try:
+        if once:
+            return await loader.once()
+        await loader.run()
+    except asyncio.CancelledError:
+        main.uncancel()
+        log.info("stopped")
+    return None
+
+
+def _rules(config: Config) -> LoaderRules:
+    from aogconsole import reingestionsite as site
+    from aogconsole.reingestion.loader import LoaderRules
+
+    given = config.settings.reingestion
+    overlaps = {
+        Kind.EXECUTION_BLOCK: timedelta(seconds=given.execblock_overlap),
+        Kind.CALIBRATION: timedelta(seconds=given.calibration_overlap),
+    }
+    return LoaderRules(given.interval, overlaps, {queue: site.limits(config, queue) for queue in Queue})
+
+
+async def _briefly(end: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(GOODBYE):
+            await end
+    except (TimeoutError, OutsideError) as error:
+        log.info("at the end: %s", error)
