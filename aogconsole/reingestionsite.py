@@ -15,6 +15,7 @@ from aogconsole.errors import ConfigError, UsageError
 from aogconsole.journal.history import Actor
 from aogconsole.reingestion.item import Item, Kind, Queue
 from aogconsole.reingestion.messages import Sender, Start
+from backends.ingest_ports import Ingest
 from backends.reingestion_ports import ArchiveNews, Broker, Launcher, Limits, Metadata, Ngas
 
 WORKFLOW_ID = "AOG_WORKFLOW_ID"
@@ -35,6 +36,14 @@ def metadata_dsn(config: Config) -> str:
     if not dsn.startswith("sqlite:"):
         return dsn
     return f"sqlite:{located(dsn.removeprefix('sqlite:'), 'metadata.dsn', config.folder)}"
+
+
+def ingest(config: Config) -> Ingest:
+    """The store of the workflows, in the metadata database. Raises ConfigError when it is not configured."""
+    from backends.ingest import open_ingest
+
+    config.need("metadata.dsn")
+    return open_ingest(metadata_dsn(config), config.secret("metadata.password"))
 
 
 def broker(config: Config) -> Broker:

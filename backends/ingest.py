@@ -20,7 +20,9 @@ Values = Sequence[object]
 Statement = tuple[str, Sequence[Values]]
 """SQL, and what it is run with: once for each."""
 
-_COMMANDS: Final = "select workflow_id, site, workflow, uid, metadata, owner, complete, reason from workflow_commands"
+_COMMANDS: Final = (
+    "select workflow_id, site, workflow, uid, metadata, owner, complete, reason, told_at from workflow_commands"
+)
 
 
 class Line(Protocol):
@@ -177,10 +179,10 @@ def _insert(table: str, columns: str) -> str:
 
 
 def _command(row: tuple[object, ...]) -> Command:
-    workflow_id, site, workflow, uid, metadata, owner, complete, reason = row
+    workflow_id, site, workflow, uid, metadata, owner, complete, reason, told_at = row
     return Command(
         str(workflow_id), str(site), str(workflow), str(uid), json.loads(str(metadata or "{}")), _text(owner),
-        None if complete is None else bool(complete), _text(reason) or "",
+        None if complete is None else bool(complete), _text(reason) or "", told_at is not None,
     )  # fmt: skip
 
 

@@ -129,3 +129,5 @@ class Command:
     complete: bool | None = None
     """How it ended; None: not yet."""
     reason: str = ""
+    told: bool = False
+    """Whether the event of its end is published."""
