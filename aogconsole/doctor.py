@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aogconsole import site, times
+from aogconsole import reingestionsite, site, times
 from aogconsole.config import Config
 from aogconsole.engine.lock import EngineLock
 from aogconsole.errors import AogError, ConfigError
@@ -50,6 +50,7 @@ async def examine(config: Config, actor: Actor) -> list[Finding]:
         _guarded("staging host", lambda: _staging(config, actor)),
         _guarded("inbox", lambda: _inbox(config)),
         _guarded("outgoing mail", lambda: _outgoing(config)),
+        *(_guarded(check, look) for check, look in _reingestion(config)),
     )
     return [finding for group in groups for finding in group]
 
@@ -96,6 +97,45 @@ async def _inbox(config: Config) -> list[Finding]:
 
 async def _outgoing(config: Config) -> list[Finding]:
     return [Finding("outgoing mail", ok=True, detail=await site.outbox(config).ping())]
+
+
+def _reingestion(config: Config) -> list[tuple[str, Callable[[], Awaitable[list[Finding]]]]]:
+    """Re-ingestion's connections: only those that are configured, for not every site has it."""
+    given = config.settings
+    looks = [
+        ("capo", given.reingestion.capo_profile, lambda: _capo(config)),
+        ("metadata", given.metadata.dsn, lambda: _metadata(config)),
+        ("broker", given.broker.url, lambda: _broker(config)),
+        ("ngas", given.ngas.url, lambda: _ngas(config)),
+    ]
+    # what is wrong with CAPO is told once
+    return [(check, look) for check, wanted, look in looks if wanted and (check == "capo" or not config.capo_problem)]
+
+
+async def _capo(config: Config) -> list[Finding]:
+    config.sound()
+    there = ", ".join(str(file) for file in config.watched[1:] if file.exists())
+    return [Finding("capo", ok=True, detail=there)]
+
+
+async def _metadata(config: Config) -> list[Finding]:
+    metadata = reingestionsite.metadata(config)
+    try:
+        return [Finding("metadata", ok=True, detail=await metadata.ping())]
+    finally:
+        await metadata.close()
+
+
+async def _broker(config: Config) -> list[Finding]:
+    broker = reingestionsite.broker(config)
+    try:
+        return [Finding("broker", ok=True, detail=await broker.ping())]
+    finally:
+        await broker.close()
+
+
+async def _ngas(config: Config) -> list[Finding]:
+    return [Finding("ngas", ok=True, detail=await reingestionsite.ngas(config).ping())]
 
 
 async def _staging(config: Config, actor: Actor) -> list[Finding]:

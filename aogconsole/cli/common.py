@@ -110,6 +110,9 @@ SEEN = click.option("--seen", type=int, help="Act only if the version is still t
 LIMIT = click.option(
     "--limit", type=click.IntRange(-1, 10**9), default=1000, show_default=True, help="The newest N; -1 for all."
 )
+METRICS = click.option(
+    "--metrics", metavar="[HOST:]PORT", help="Serve metrics for Prometheus; on loopback without HOST."
+)
 
 
 def _open_requests(ctx: click.Context, text: str) -> list[str]:

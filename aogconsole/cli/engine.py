@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from aogconsole.cli.common import Session, as_json, emit, say
+from aogconsole.cli.common import METRICS, Session, as_json, emit, say
 from aogconsole.errors import AogError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
@@ -30,8 +30,9 @@ STUCK = 5.0
 @click.command("serve")
 @click.option("--until-idle", is_flag=True, help="End when nothing is left that the engine could do.")
 @click.option("--attached", is_flag=True, help="End when standard input does: how a console starts its engine.")
+@METRICS
 @click.pass_obj
-def serve_command(session: Session, *, until_idle: bool, attached: bool) -> int:
+def serve_command(session: Session, *, until_idle: bool, attached: bool, metrics: str | None) -> int:
     """Run the engine: intake, checks, staging, letters, retention. Ends with 0 on SIGTERM."""
     for number in ENDS:
         signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
@@ -43,13 +44,22 @@ def serve_command(session: Session, *, until_idle: bool, attached: bool) -> int:
     actor = Actor.engine()
     _required(session)
     try:
-        asyncio.run(_serve(session, journal, actor, until_idle=until_idle, attached=attached))
+        with _measured(session, metrics):
+            asyncio.run(_serve(session, journal, actor, until_idle=until_idle, attached=attached))
     except BaseExceptionGroup as group:
         found = first_of_ours(group)
         if found is None:
             raise
         raise found from None
     return 0
+
+
+def _measured(session: Session, metrics: str | None) -> contextlib.AbstractContextManager[str | None]:
+    if metrics is None:
+        return contextlib.nullcontext()
+    from aogconsole.metrics import desk
+
+    return desk(metrics, session.config.journal_path)
 
 
 def _required(session: Session) -> None:
