@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,21 @@ import pytest
 pytest_plugins = [
     f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq", "slurm")
 ]
+
+LONGEST_ID = 80
+"""Characters of a parameter in a test's name."""
+
+# the interpreters that tests start, some hundred, would each compile all of the console
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long text would be part of a test's name, which goes from process to process and stands in every report."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_ID:
+        data = val.encode("utf-8", "surrogatepass") if isinstance(val, str) else val
+        return f"{argname}-{len(val)}-{zlib.crc32(data):08x}"
+    return None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -284,7 +284,10 @@ def test_expert_letter_has_command_line_and_whole_output() -> None:
     assert draft.attachment is None
 
 
-@pytest.mark.parametrize("output", [b"line of output\n" * 100_000, b"x" * (BODY_LIMIT + 1), b"\x00" * BODY_LIMIT])
+@pytest.mark.parametrize(
+    "output", [b"line of output\n" * 100_000, b"x" * (BODY_LIMIT + 1), b"\x00" * BODY_LIMIT],
+    ids=["lines", "one line", "zeros"],
+)  # fmt: skip
 def test_huge_output_is_shortened_and_attached_whole(output: bytes) -> None:
     """Beyond the limit the body has head and tail, with a line in the middle that says so; the file is complete."""
     draft = expert(original(), "stagecalms.sh", output, RULES)
