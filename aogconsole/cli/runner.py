@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from aogconsole.cli.common import Session
 from aogconsole.config import Config
 from aogconsole.errors import ConfigError, OutsideError, UsageError
 from aogconsole.reingestion.item import Queue
+
+if TYPE_CHECKING:
+    from aogconsole.reingestion.station import Pace
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
@@ -44,28 +48,31 @@ def runner_command(session: Session, *, until_idle: bool, queue: str, name: str)
     for noisy in ("pika", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
     queues = tuple(Queue) if queue == "both" else (Queue(queue),)
-    asyncio.run(_run(session.config, queues, name, until_idle=until_idle))
+    asyncio.run(serve(session.config, queues, name, until_idle=until_idle))
     return 0
 
 
-async def _run(config: Config, queues: tuple[Queue, ...], name: str, *, until_idle: bool) -> None:
+async def serve(
+    config: Config, queues: tuple[Queue, ...], name: str, *, until_idle: bool, pace: Pace | None = None
+) -> None:
+    """Run one runner until SIGTERM, or until nothing is left."""
     from aogconsole import reingestionsite as site
     from aogconsole.capo import Watcher
     from aogconsole.config import reloaded
     from aogconsole.reingestion.runner import Runner
-    from aogconsole.reingestion.station import Outside, Rules, Station
+    from aogconsole.reingestion.station import Outside, Pace, Rules, Station
 
     if config.file is None:
         raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
     config.sound()
-    watcher = Watcher(config, lambda: reloaded(config))
+    watcher, pace = Watcher(config, lambda: reloaded(config)), pace or Pace()
 
     def rules() -> Rules:
         now = watcher.fresh()
         given = now.settings.reingestion
         return Rules(
             {queue: site.limits(now, queue) for queue in Queue}, given.attempts, timedelta(seconds=given.retry_delay),
-            timedelta(seconds=given.lease), site.event_types(config),
+            timedelta(seconds=pace.lease or given.lease), site.event_types(config),
         )  # fmt: skip
 
     metadata, broker = site.metadata(config), site.broker(config)
@@ -73,7 +80,7 @@ async def _run(config: Config, queues: tuple[Queue, ...], name: str, *, until_id
         launcher = site.launcher(config, broker)
         outside = Outside(metadata, broker, launcher, lambda item, queue: site.start_of(config, item, queue))
         owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
-        running = Runner(Station(outside, rules, owner, queues))
+        running = Runner(Station(outside, rules, owner, queues, pace))
         for number in ENDS:
             asyncio.get_running_loop().add_signal_handler(number, running.stop)
         log.info("%s runs: %s, launching by %s", owner, ", ".join(queues), launcher.name)

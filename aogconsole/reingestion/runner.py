@@ -78,9 +78,7 @@ class Runner:
             await self._finish(feeders)
         finally:
             self.stop()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _cancelled(tasks)
 
     async def _prepare(self, *, patient: bool) -> None:
         """Have the tables."""
@@ -214,3 +212,12 @@ class Runner:
             if (due is not None and due <= now()) or await broker.depth(queue.messages):
                 return False
         return not self._listening.holding and not await broker.depth(OUR_EVENTS)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: one whose wait ends at the very moment may miss it."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)

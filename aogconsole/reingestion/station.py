@@ -58,6 +58,8 @@ class Pace:
     """For launches that are under way when the runner is told to end."""
     launching: float = 120.0
     """For one launch; a launcher bounds its calls itself, and sooner."""
+    lease: float | None = None
+    """Instead of the configuration's."""
 
 
 @dataclass(frozen=True)
