@@ -15,7 +15,8 @@ from pika import exceptions  # type: ignore[import-untyped]
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
-from backends.rabbitmq_line import Address, ChannelGone, Line, Tube
+from backends.rabbitmq_address import Address
+from backends.rabbitmq_line import ChannelGone, Line, Tube
 from backends.rabbitmq_publish import Publisher
 from backends.rabbitmq_take import Tag, Taker
 from backends.rabbitmq_topology import declare
