@@ -151,6 +151,24 @@ def lock_held(path: Path) -> bool:
     return False
 
 
+def void(path: Path, why: str) -> bool:
+    """Take the mark of a workflow that was never begun, so that nobody begins it any more, and note why it failed.
+    False: somebody has begun it. Raises OSError."""
+    mine = path / f"started.{os.getpid()}.void"
+    mine.write_text("nobody\n\n\n\n", encoding="ascii")
+    try:
+        os.link(mine, path / "started")
+    except FileExistsError:
+        return False
+    finally:
+        mine.unlink()
+    with (path / "log").open("a", encoding="utf-8") as log:
+        log.write(f"{why}\n")
+    (path / "exit.tmp").write_text("1\n", encoding="ascii")
+    (path / "exit.tmp").rename(path / "exit")
+    return True
+
+
 def forget(folder: Path, workflow_ids: Collection[str], kept: float = KEPT) -> None:
     """Note that these workflows' end is recorded, and delete folders for which that was noted `kept` seconds ago."""
     for workflow_id in workflow_ids:

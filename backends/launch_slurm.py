@@ -102,7 +102,7 @@ class SlurmLauncher:
         jobs = await self._jobs([start.workflow_id])
         if isinstance(jobs, str):  # nothing is sent now: it may only be there from before
             return Launch("refused" if traces.submitted is None else "unknown", jobs)
-        if number := _living(jobs[start.workflow_id]):
+        if number := _living(jobs.get(start.workflow_id, [])):
             return Launch("started", f"it was submitted before, as Slurm's job {number}")
         return await self._submit(start.workflow_id, path, words)
 
@@ -113,15 +113,7 @@ class SlurmLauncher:
         seen |= await asyncio.to_thread(_ended, paths)
         rest = {one: path for one, path in paths.items() if one not in seen}
         jobs = await self._jobs(rest)
-        # The folders after Slurm: what ended meanwhile has left its exit status before its job was over.
-        for one, told in (await asyncio.to_thread(self._look_into, rest)).items():
-            if isinstance(told, Seen):
-                seen[one] = told
-            elif isinstance(jobs, str):
-                seen[one] = self._by_traces(told, jobs)
-            else:
-                seen[one] = self._judge(told, jobs[one], rest[one])
-        return seen
+        return seen | await asyncio.to_thread(self._look_into, rest, jobs)
 
     async def forget(self, workflow_ids: Collection[str]) -> None:
         """Their folders, logs included, are deleted a week after this."""
@@ -147,8 +139,8 @@ class SlurmLauncher:
         why = f"sbatch: {_sentence(told)}"
         if isinstance(jobs, str):
             return Launch("unknown", f"{why}; {jobs}")
-        if number_there := _living(jobs[workflow_id]):
-            return Launch("started", f"Slurm's job {number_there}")
+        if taken := _living(jobs.get(workflow_id, [])):
+            return Launch("started", f"Slurm's job {taken}")
         definite = told.status not in {0, None} and not _MAYBE.search(told.err)
         return Launch("refused" if definite else "unknown", why)
 
@@ -172,33 +164,34 @@ class SlurmLauncher:
                     found[name.strip().removeprefix("aog-")].append(Job(number.strip(), state, clean(reason)))
         return found
 
-    def _look_into(self, paths: Mapping[str, Path]) -> dict[str, Seen | Traces]:
-        found: dict[str, Seen | Traces] = {}
+    def _look_into(self, paths: Mapping[str, Path], jobs: Mapping[str, list[Job]] | str) -> dict[str, Seen]:
+        """The folders after Slurm: what ended while it was asked has left its exit status before its job was over."""
+        found: dict[str, Seen] = {}
         if not paths:
             return found
         now = _clock(self._folder)
         for one, path in paths.items():
             try:
-                traces = _traces(path, now)
-                found[one] = traces.ended or traces
+                told = _traces(path, now)
+                known = jobs if isinstance(jobs, str) else jobs.get(one, [])
+                found[one] = told.ended or self._judge(told, known, path)
             except OSError as error:
                 found[one] = Seen("unknown", f"{path} cannot be read: {error.strerror}")
         return found
 
-    def _by_traces(self, told: Traces, why: str) -> Seen:
-        """Slurm cannot be asked."""
-        return Seen("running") if told.mark and told.silent < self._silence else Seen("unknown", why)
-
-    def _judge(self, told: Traces, jobs: Sequence[Job], path: Path) -> Seen:
+    def _judge(self, told: Traces, jobs: Sequence[Job] | str, path: Path) -> Seen:
+        if isinstance(jobs, str):  # Slurm cannot be asked
+            return Seen("running") if told.mark and told.silent < self._silence else Seen("unknown", jobs)
         for one in jobs:
             if one.state not in _OVER:
                 waits = one.state == "PENDING" and one.reason not in {"", "None"}
                 return Seen("running", f"it waits in Slurm: {one.reason}" if waits else "")
         if told.mark:
             return self._begun(told.mark, told, jobs, path)
-        if any(one.state != "COMPLETED" for one in jobs):
-            one = next(one for one in jobs if one.state != "COMPLETED")
-            return Seen("failed", f"Slurm ended job {one.number} before the workflow began: {_ending(one)}")
+        for one in jobs:
+            if one.state != "COMPLETED":
+                why = f"Slurm ended job {one.number} before the workflow began: {_ending(one)}"
+                return Seen("failed", why) if job.void(path, why) else Seen("unknown", "it begins just now")
         if jobs:
             return Seen("unknown", f"Slurm says that job {jobs[0].number} is complete, and it left no trace yet")
         if told.submitted is None:
