@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 pytest_plugins = [
-    f"tests.support.{name}" for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq", "slurm")
+    f"tests.support.{name}"
+    for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq", "slurm", "postgres")
 ]
 
 LONGEST_ID = 80
