@@ -7,6 +7,7 @@ nanoseconds since 17 November 1858 (MJD 0), UTC. No DTD and no entity is taken, 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,9 @@ DEEPEST: Final = 16
 LONGEST: Final = 1 << 16
 """Characters of a field."""
 MJD_0: Final = datetime(1858, 11, 17, tzinfo=UTC)
+
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+_TAG: Final = re.compile(r"(?:[A-Za-z]+_)?([0-9]{1,9})", re.ASCII)
 
 Row = Mapping[str, str]
 """Fields by name, those that were asked for. A reference is its `entityId`; `NAME.type` has its `entityTypeName`."""
@@ -187,13 +191,9 @@ class Fields:
         value = self._row.get(name)
         if not value:
             return None
-        try:
-            number = int(value)
-        except ValueError:
-            raise self._bad(name, "whole number") from None
-        if not -(2**31) <= number < 2**31:
-            raise self._bad(name, "number of 32 bits")
-        return number
+        if not _WHOLE.fullmatch(value) or not -(2**31) <= int(value) < 2**31:
+            raise self._bad(name, "whole number of 32 bits")
+        return int(value)
 
     def number(self, name: str) -> float | None:
         """A finite number."""
@@ -205,10 +205,10 @@ class Fields:
         value = self._row.get(name)
         if not value:
             return None
-        digits = value.rpartition("_")[2]
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        found = _TAG.fullmatch(value)
+        if not found:
             raise self._bad(name, "tag with a number")
-        return int(digits)
+        return int(found[1])
 
     def time(self, name: str) -> datetime | None:
         """Nanoseconds since MJD 0, in microseconds' precision."""
@@ -216,9 +216,11 @@ class Fields:
         if not value:
             return None
         try:
-            return MJD_0 + timedelta(microseconds=int(value) // 1000)
-        except (ValueError, OverflowError):
-            raise self._bad(name, "time in nanoseconds") from None
+            if _WHOLE.fullmatch(value):
+                return MJD_0 + timedelta(microseconds=int(value) // 1000)
+        except OverflowError:
+            pass  # beyond the calendar
+        raise self._bad(name, "time in nanoseconds")
 
     def truth(self, name: str) -> bool | None:
         """`true` or `false`."""
