@@ -27,7 +27,7 @@ COMMANDS = {
     "serve": "engine", "pause": "engine", "resume": "engine", "web": "web",
     "loader": "loader", "runner": "runner",
     "reingestion": "reingestion",
-    "workflow": "workflow",
+    "workflow": "workflow", "broker": "broker",
     "doctor": "doctor", "config": "configuration", "aogremote": "remote", "demo": "demo", "completion": "completion",
 }  # fmt: skip
 """Verb to module: a verb's module is imported when the verb is used (or its help is asked for)."""
