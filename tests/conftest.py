@@ -11,7 +11,7 @@ import pytest
 
 pytest_plugins = [
     f"tests.support.{name}"
-    for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "rabbitmq", "slurm", "postgres")
+    for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "ngas", "rabbitmq", "slurm", "postgres")
 ]
 
 LONGEST_ID = 80
