@@ -141,7 +141,8 @@ class OracleLine:
             words = sentence.format(user=user, host=self._host, last=lines[-1], name=name)
             return kind(f"{words} ({code}).", hint.format(name=name))
         return ArchiveError(
-            f"The archive could not be asked: {'; '.join(lines)}", "ask the archive's administrator what it means"
+            f"The archive could not be asked {name}.sql: {'; '.join(lines)}",
+            "ask the archive's administrator what it means",
         )
 
 
