@@ -46,8 +46,8 @@ def ingest(config: Config) -> Ingest:
     return open_ingest(metadata_dsn(config), config.secret("metadata.password"))
 
 
-def broker(config: Config) -> Broker:
-    """The broker. Raises ConfigError when it is not configured."""
+def broker(config: Config, timeout: float = 10.0) -> Broker:
+    """The broker; `timeout`: seconds for each call. Raises ConfigError when it is not configured."""
     config.need("broker.url")
     given = config.settings.broker
     if given.url.startswith("memory:"):
@@ -56,7 +56,10 @@ def broker(config: Config) -> Broker:
         return MemoryBroker.shared(given.url.removeprefix("memory:"))
     from backends.rabbitmq import RabbitBroker
 
-    return RabbitBroker(given.url, password=config.secret("broker.password"), ca=given.ca)
+    try:
+        return RabbitBroker(given.url, password=config.secret("broker.password"), ca=given.ca, timeout=timeout)
+    except ConfigError as error:
+        raise ConfigError(f"broker.url: {error}", error.hint) from None
 
 
 def news(config: Config) -> ArchiveNews:

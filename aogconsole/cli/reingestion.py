@@ -19,6 +19,8 @@ from backends.reingestion_ports import Metadata
 
 Result = TypeVar("Result")
 MOST = 10**9
+BROKER_PATIENCE = 2.0
+"""Seconds: who looks does not want to wait for a broker that is away."""
 QUEUE = click.option(
     "--queue", type=click.Choice([one.value for one in Queue]), default="alma", show_default=True,
     help="Which tracking table, and work queue.",
@@ -45,7 +47,8 @@ def reingestion_command(ctx: click.Context, queue: str, *, json_: bool) -> None:
     config = ctx.obj.config
 
     async def look(metadata: Metadata) -> dict[str, Any]:
-        broker = reingestionsite.broker(config) if config.settings.broker.url else None
+        elsewhere = config.settings.broker.url.startswith(("amqp://", "amqps://"))  # memory: is another process' own
+        broker = reingestionsite.broker(config, BROKER_PATIENCE) if elsewhere else None
         try:
             return await overview.overview(metadata, broker, Queue(queue))
         finally:
@@ -59,7 +62,7 @@ def reingestion_command(ctx: click.Context, queue: str, *, json_: bool) -> None:
         _print(told)
     if not overview.reached(told):
         which, name = ("metadata", "database") if told["counts"] is None else ("broker", "broker")
-        raise Unreachable(f"the {name} does not answer: {told[which]}", "`aogconsole doctor` tries it; look again then")
+        raise Unreachable(f"the {name} could not be asked: {told[which]}", "`aogconsole doctor` tries all connections")
 
 
 def _with_metadata(session: Session, act: Callable[[Metadata], Awaitable[Result]], *, acting: bool = False) -> Result:
@@ -175,7 +178,11 @@ def _told(session: Session, item: int, queue: str, *, json_: bool) -> Callable[[
 
 @reingestion_command.command("requeue")
 @click.argument("item", type=IDENT, required=False)
-@click.option("--state", type=click.Choice(sorted(REQUEUABLE)), help="Instead of ITEM: all that are in this state.")
+@click.option(
+    "--state",
+    type=click.Choice(sorted(one.value for one in REQUEUABLE)),
+    help="Instead of ITEM: all that are in this state.",
+)
 @KIND
 @QUEUE
 @WHY

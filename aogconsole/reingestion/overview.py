@@ -43,7 +43,7 @@ async def _depth(broker: Broker | None, queue: Queue) -> tuple[int | None, str |
     try:
         return await broker.depth(queue.messages), CONNECTED
     except AogError as error:
-        return None, str(error)
+        return None, _said(error)
 
 
 async def _table(metadata: Metadata, queue: Queue) -> tuple[dict[str, Any], str]:
@@ -55,7 +55,7 @@ async def _table(metadata: Metadata, queue: Queue) -> tuple[dict[str, Any], str]
         active = await tracking.active()
         hours = await tracking.hours(now - HOURS)
     except AogError as error:
-        return dict(UNKNOWN), str(error)
+        return dict(UNKNOWN), _said(error)
     told = {
         "counts": {kind.value: {state.value: n for state, n in by.items() if n} for kind, by in counts.items()},
         "oldest_waiting": instant(oldest),
@@ -68,6 +68,10 @@ async def _table(metadata: Metadata, queue: Queue) -> tuple[dict[str, Any], str]
         "paused": pause(notes.get(PAUSED)),
     }  # fmt: skip
     return told, CONNECTED
+
+
+def _said(error: AogError) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 def running(row: Item) -> dict[str, Any]:

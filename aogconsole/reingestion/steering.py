@@ -142,7 +142,7 @@ class Steering:
         ]  # fmt: skip
         if not new:
             raise Conflict(
-                clean(f"{uid} is there already in this version, as item {row.id}: {row.state}"),
+                clean(f"{uid} is there already in this version, as item {row.id}, which is {row.state}"),
                 f"`aogconsole reingestion requeue {row.id} --why ...` sends it again",
             )
         await self._metadata.wake("queue")
