@@ -137,6 +137,8 @@ class TableTracking:
             await self._alone(session)
             taken = await self._taken(session)
             total = limits.total - await self._others(session, runner, now)
+            # a message may come before its sender has committed: wait for that, or the row would seem not to be queued
+            await session.rows(self._sql["hold"], rows=ids_json({one.id for one in wanted}))
             rows = [item(row) for row in await session.rows(self._sql["wanted"], rows=keys)]
             share = share_out(wanted, rows, taken, Limits(total, limits.per_project))
             changes = share.changes(self.queue, installation, runner, now, lease)
