@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING
 import click
 
 from aogconsole import times
-from aogconsole.cli.common import Session, as_json, emit, say
+from aogconsole.cli.common import METRICS, Session, as_json, emit, say
 from aogconsole.config import Config
 from aogconsole.errors import ConfigError, OutsideError, UsageError
 from aogconsole.reingestion.item import Kind, Queue
 
 if TYPE_CHECKING:
     from aogconsole.reingestion.loader import Loader, LoaderRules, Summary
+    from backends.reingestion_ports import Broker, Metadata
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GOODBYE = 0.7
@@ -32,9 +34,10 @@ log = logging.getLogger("aogconsole")
 @click.command("loader")
 @click.option("--once", is_flag=True, help="One cycle, then end.")
 @click.option("--from", "since", metavar="DATE", help="The first cycle looks from this day (or time) on: a back-fill.")
+@METRICS
 @as_json
 @click.pass_obj
-def loader_command(session: Session, *, once: bool, since: str | None, json_: bool) -> int:
+def loader_command(session: Session, *, once: bool, since: str | None, metrics: str | None, json_: bool) -> int:
     """Run QueueLoader: find what is new in the archive, send what is due. One works, others stand by."""
     if session.read_only:
         raise UsageError("with --read-only nothing may be changed", "leave it out")
@@ -46,7 +49,7 @@ def loader_command(session: Session, *, once: bool, since: str | None, json_: bo
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("pika", "psycopg", "oracledb"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
-    summary = asyncio.run(_run(session.config, begin, once=once))
+    summary = asyncio.run(_run(session.config, begin, once=once, metrics=metrics))
     if summary is None:
         return 0
     if json_:
@@ -65,7 +68,7 @@ def _time(text: str) -> datetime:
         raise UsageError(f"'{text}' is not a date", "write it as 2026-11-21, or 2026-11-21T14:00:00Z") from None
 
 
-async def _run(config: Config, since: datetime | None, *, once: bool) -> Summary | None:
+async def _run(config: Config, since: datetime | None, *, once: bool, metrics: str | None) -> Summary | None:
     """The summary of one cycle; None when the loader was ended by a signal."""
     from aogconsole import reingestionsite as site
     from aogconsole.reingestion.loader import Loader, Outside
@@ -79,10 +82,19 @@ async def _run(config: Config, since: datetime | None, *, once: bool) -> Summary
         outside = Outside(metadata, broker, site.news(config))
         by = f"loader@{socket.gethostname()}:{os.getpid()}"
         loader = Loader(outside, lambda: _rules(watcher.fresh()), by, since=since)
-        return await _until_ended(loader, once=once)
+        with _measured(metrics, metadata, broker):
+            return await _until_ended(loader, once=once)
     finally:
         for end in (broker.close(), metadata.close()):
             await _briefly(end)
+
+
+def _measured(where: str | None, metadata: Metadata, broker: Broker) -> contextlib.AbstractContextManager[object]:
+    if where is None:
+        return contextlib.nullcontext()
+    from aogconsole.metrics import reingestion
+
+    return reingestion(where, metadata, broker)
 
 
 async def _until_ended(loader: Loader, *, once: bool) -> Summary | None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
-from aogconsole.cli.common import Session
+from aogconsole.cli.common import METRICS, Session
 from aogconsole.config import Config
 from aogconsole.errors import ConfigError, OutsideError, UsageError
 from aogconsole.reingestion.item import Queue
 
 if TYPE_CHECKING:
     from aogconsole.reingestion.station import Pace
+    from backends.reingestion_ports import Broker, Metadata
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
@@ -35,8 +37,9 @@ log = logging.getLogger("aogconsole")
 @click.option("--until-idle", is_flag=True, help="End when nothing is queued, launched or running any more.")
 @click.option("--queue", type=click.Choice(QUEUES), default="both", show_default=True, help="Which work queue to take.")
 @click.option("--name", default="runner", show_default=True, help="How it is called; one name for each on a host.")
+@METRICS
 @click.pass_obj
-def runner_command(session: Session, *, until_idle: bool, queue: str, name: str) -> int:
+def runner_command(session: Session, *, until_idle: bool, queue: str, name: str, metrics: str | None) -> int:
     """Run QueueRunner: launch what is in the work queue, within the limit. Any number of them may run."""
     if session.read_only:
         raise UsageError("with --read-only nothing may be changed", "leave it out")
@@ -48,14 +51,15 @@ def runner_command(session: Session, *, until_idle: bool, queue: str, name: str)
     for noisy in ("pika", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
     queues = tuple(Queue) if queue == "both" else (Queue(queue),)
-    asyncio.run(serve(session.config, queues, name, until_idle=until_idle))
+    asyncio.run(serve(session.config, queues, name, until_idle=until_idle, metrics=metrics))
     return 0
 
 
 async def serve(
-    config: Config, queues: tuple[Queue, ...], name: str, *, until_idle: bool, pace: Pace | None = None
-) -> None:
-    """Run one runner until SIGTERM, or until nothing is left."""
+    config: Config, queues: tuple[Queue, ...], name: str, *, until_idle: bool, pace: Pace | None = None,
+    metrics: str | None = None,
+) -> None:  # fmt: skip
+    """Run one runner until SIGTERM, or until nothing is left. `metrics`: where they are served."""
     from aogconsole import reingestionsite as site
     from aogconsole.capo import Watcher
     from aogconsole.config import reloaded
@@ -80,15 +84,27 @@ async def serve(
         launcher = site.launcher(config, broker)
         outside = Outside(metadata, broker, launcher, lambda item, queue: site.start_of(config, item, queue))
         owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
-        running = Runner(Station(outside, rules, owner, queues, pace))
+        station = Station(outside, rules, owner, queues, pace)
+        running = Runner(station)
         for number in ENDS:
             asyncio.get_running_loop().add_signal_handler(number, running.stop)
-        log.info("%s runs: %s, launching by %s", owner, ", ".join(queues), launcher.name)
-        await running.run(until_idle=until_idle)
+        with _measured(metrics, metadata, broker, lambda: station.counted):
+            log.info("%s runs: %s, launching by %s", owner, ", ".join(queues), launcher.name)
+            await running.run(until_idle=until_idle)
         log.info("stopped; workflows that run go on")
     finally:
         for end in (broker.close(), metadata.close()):
             await _briefly(end)
+
+
+def _measured(
+    where: str | None, metadata: Metadata, broker: Broker, counted: Callable[[], Mapping[str, int]]
+) -> contextlib.AbstractContextManager[object]:
+    if where is None:
+        return contextlib.nullcontext()
+    from aogconsole.metrics import reingestion
+
+    return reingestion(where, metadata, broker, counted)
 
 
 async def _briefly(end: Awaitable[None]) -> None:
