@@ -38,12 +38,14 @@ def metadata_dsn(config: Config) -> str:
     return f"sqlite:{located(dsn.removeprefix('sqlite:'), 'metadata.dsn', config.folder)}"
 
 
-def ingest(config: Config) -> Ingest:
-    """The store of the workflows, in the metadata database. Raises ConfigError when it is not configured."""
-    from backends.ingest import open_ingest
+def ingest(config: Config) -> tuple[Metadata, Ingest]:
+    """The metadata database, and the store of the workflows in it, which is closed with it. Raises ConfigError."""
+    from backends.ingest import IngestStore
+    from backends.metadata import open_metadata
 
     config.need("metadata.dsn")
-    return open_ingest(metadata_dsn(config), config.secret("metadata.password"))
+    opened = open_metadata(metadata_dsn(config), config.secret("metadata.password"), "aogconsole workflow")
+    return opened, IngestStore(opened.store)
 
 
 def broker(config: Config, timeout: float = 10.0) -> Broker:

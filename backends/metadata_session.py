@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 from aogconsole.reingestion.item import Item, Kind, State
 
 T = TypeVar("T")
-Value = str | int | datetime | None
+Value = str | int | float | datetime | None
 Row = tuple[Any, ...]
 
 COLUMNS: Final = (
@@ -125,7 +125,7 @@ def rows_json(rows: Iterable[Mapping[str, Value]]) -> str:
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: Value) -> str | int | None:
+def _plain(value: Value) -> str | int | float | None:
     if isinstance(value, datetime):
         return time_text(value)
     return storable(value) if isinstance(value, str) else value

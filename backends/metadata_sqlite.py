@@ -48,6 +48,7 @@ class _Line:
         self._path, self._timeout = path, timeout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metadata")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def rows(self, sql: str, **values: Value) -> list[Row]:
         """Run a statement in the thread. Raises MetadataError."""
@@ -56,6 +57,8 @@ class _Line:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do something in the thread, in bounded time. Raises MetadataError."""
+        if self._closed:
+            raise MetadataError("The metadata database has been closed.", "this program is about to end")
         task = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
             done, _ = await asyncio.wait({task}, timeout=self._timeout + 1)
@@ -78,7 +81,7 @@ class _Line:
                 if self._connection:
                     self._connection.interrupt()
 
-    def _rows(self, sql: str, values: dict[str, str | int | None]) -> list[Row]:
+    def _rows(self, sql: str, values: dict[str, str | int | float | None]) -> list[Row]:
         return self.connection().execute(sql, values).fetchall()
 
     def connection(self) -> sqlite3.Connection:
@@ -104,6 +107,7 @@ class _Line:
 
     async def close(self) -> None:
         """Close the connection, after what the thread does now."""
+        self._closed = True
         connection, self._connection = self._connection, None
         if connection:
             await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
@@ -197,10 +201,12 @@ class SqliteMetadata(Tables):
         try:
             version: int | None = -1
             seen = await self._woken()
-            while not self._closed:
+            while True:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ours.wait(), _POLL)
                 ours.clear()
+                if self._closed:
+                    return
                 now = await self._data_version()
                 if now != version:
                     version, before, seen = now, seen, await self._woken()

@@ -133,7 +133,7 @@ async def _carried_out(
     from aogconsole import reingestionsite as site
     from aogconsole.reingestion.workflows.running import carried_out
 
-    metadata, store = site.metadata(config), site.ingest(config)
+    metadata, store = site.ingest(config)
     broker = site.broker(config) if workflow_id and not _embedded(config) else None
     try:
         if not workflow_id:
@@ -178,10 +178,10 @@ async def _serve(config: Config, name: str, limit: int) -> None:
     def words(command: Command) -> tuple[str, ...]:
         return (*program, "workflow", command.workflow, command.uid, f"--workflow-id={command.workflow_id}")
 
-    metadata, broker = site.metadata(config), site.broker(config)
+    (metadata, store), broker = site.ingest(config), site.broker(config)
     try:
         server = Server(
-            Serving(name, limit, workflows, words), metadata.migrate, broker, site.ingest(config),
+            Serving(name, limit, workflows, words), metadata.migrate, broker, store,
             _teller(config, broker, SERVER_TELLS),
         )  # fmt: skip
         for number in ENDS:
