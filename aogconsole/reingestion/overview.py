@@ -17,6 +17,8 @@ from aogconsole.reingestion.steering import LOADER, PAUSED, paused
 from backends.reingestion_ports import Broker, Event, Hour, Metadata, Note
 
 CONNECTED = "connected"
+PATIENCE = 3.0
+"""Seconds that a broker has to answer: while it is away a call waits for it to come back."""
 LONG_GONE = timedelta(days=1)
 """After it a runner that says nothing more is not told of."""
 HOURS = timedelta(hours=24)
@@ -41,9 +43,13 @@ async def _depth(broker: Broker | None, queue: Queue) -> tuple[int | None, str |
     if broker is None:
         return None, None
     try:
-        return await broker.depth(queue.messages), CONNECTED
+        async with asyncio.timeout(PATIENCE):
+            return await broker.depth(queue.messages), CONNECTED
     except AogError as error:
         return None, _said(error)
+    except TimeoutError:
+        why = f": {broker.state.why}" if broker.state.why else ""
+        return None, f"the broker did not answer within {PATIENCE:g} s{why}"
 
 
 async def _table(metadata: Metadata, queue: Queue) -> tuple[dict[str, Any], str]:
