@@ -22,7 +22,7 @@ from aogconsole.errors import ConfigError, OutsideError, UsageError
 from aogconsole.reingestion.item import Kind, Queue
 
 if TYPE_CHECKING:
-    from aogconsole.reingestion.loader import Loader, LoaderRules, Summary
+    from aogconsole.reingestion.loader import Loader, LoaderRules, Pace, Summary
     from backends.reingestion_ports import Broker, Metadata
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -49,7 +49,7 @@ def loader_command(session: Session, *, once: bool, since: str | None, metrics: 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("pika", "psycopg", "oracledb"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
-    summary = asyncio.run(_run(session.config, begin, once=once, metrics=metrics))
+    summary = asyncio.run(serve(session.config, begin, once=once, metrics=metrics))
     if summary is None:
         return 0
     if json_:
@@ -68,8 +68,11 @@ def _time(text: str) -> datetime:
         raise UsageError(f"'{text}' is not a date", "write it as 2026-11-21, or 2026-11-21T14:00:00Z") from None
 
 
-async def _run(config: Config, since: datetime | None, *, once: bool, metrics: str | None) -> Summary | None:
-    """The summary of one cycle; None when the loader was ended by a signal."""
+async def serve(
+    config: Config, since: datetime | None = None, *, once: bool = False, metrics: str | None = None,
+    pace: Pace | None = None,
+) -> Summary | None:  # fmt: skip
+    """Run one loader until a signal ends it (None), or one cycle: its summary."""
     from aogconsole import reingestionsite as site
     from aogconsole.reingestion.loader import Loader, Outside
 
@@ -81,7 +84,7 @@ async def _run(config: Config, since: datetime | None, *, once: bool, metrics: s
     try:
         outside = Outside(metadata, broker, site.news(config))
         by = f"loader@{socket.gethostname()}:{os.getpid()}"
-        loader = Loader(outside, lambda: _rules(watcher.fresh()), by, since=since)
+        loader = Loader(outside, lambda: rules(watcher.fresh()), by, since=since, pace=pace)
         with _measured(metrics, metadata, broker):
             return await _until_ended(loader, once=once)
     finally:
@@ -100,8 +103,9 @@ def _measured(where: str | None, metadata: Metadata, broker: Broker) -> contextl
 async def _until_ended(loader: Loader, *, once: bool) -> Summary | None:
     main = asyncio.current_task()
     assert main is not None  # noqa: S101
+    loop = asyncio.get_running_loop()
     for number in ENDS:
-        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+        loop.add_signal_handler(number, main.cancel)
     try:
         if once:
             return await loader.once()
@@ -109,10 +113,14 @@ async def _until_ended(loader: Loader, *, once: bool) -> Summary | None:
     except asyncio.CancelledError:
         main.uncancel()
         log.info("stopped")
+    finally:
+        for number in ENDS:
+            loop.remove_signal_handler(number)
     return None
 
 
-def _rules(config: Config) -> LoaderRules:
+def rules(config: Config) -> LoaderRules:
+    """What a loader asks the configuration for."""
     from aogconsole import reingestionsite as site
     from aogconsole.reingestion.loader import LoaderRules
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast
 
@@ -78,7 +79,7 @@ class Finding:
             after = items[-1].id
             judgements = await self._judge({one.uid for one in items})
             await self._mark([(one.uid, one.version) for one in items], judgements)
-            changes = [_change(one, judgements[one.uid][0], self._by) for one in items]
+            changes = [_change(one, *judgements[one.uid], self._by) for one in items]
             await self._move(self._tracking, [change for change in changes if change is not None])
             self.judged.update(judgements[one.uid][0].state for one in items)
 
@@ -145,16 +146,16 @@ def _judgement(facts: ProductFacts, *, in_structure: bool) -> Judgement:
     return Judgement(found.state, clean(found.reason)[:LONGEST_REASON])
 
 
-def _change(one: Item, judgement: Judgement, by: str) -> Change | None:
+def _change(one: Item, judgement: Judgement, project: str | None, by: str) -> Change | None:
     """What a new judgement makes of a deferred row; None when it says the same again."""
-    why = judgement.reason
+    why, known = judgement.reason, replace(one, project=project or one.project)
     if judgement.state is State.WAITING:
-        return Change(one, item.requeued(one, ""), by, READY)
+        return Change(one, item.requeued(known, ""), by, READY)
     if judgement.state is State.DO_NOT_CALIBRATE:
-        return Change(one, item.not_calibratable(one, why, _now()), by, why)
+        return Change(one, item.not_calibratable(known, why, _now()), by, why)
     if why == one.reason and one.not_before is None:
         return None
-    return Change(one, item.deferred(one, why, None), by, why)
+    return Change(one, item.deferred(known, why, None), by, why)
 
 
 def _closing(news: AsyncIterator[Sequence[T]]) -> aclosing[AsyncGenerator[Sequence[T], None]]:

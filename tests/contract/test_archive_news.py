@@ -257,7 +257,7 @@ async def test_site_replaces_each_statement(tmp_path: Path, name: str) -> None:
     """A file of the same name replaces each statement; one without our columns is named, as is the column."""
     bind = "since" if name in ("execution_blocks", "products") else "mous"
     condition = "" if name == "structure" else f" where :{bind} is not null"
-    (tmp_path / f"{name}.sql").write_text("select 1 as one from dual" + condition, encoding="utf-8")
+    (tmp_path / f"{name}.sql").write_text("select 1 as one from dual" + condition, "utf-8")  # noqa: S608
     with archive_with(product(f"{MOUS}1".ljust(40), "2020-01-01")) as server:
         news = OracleNews(server.settings(queries=tmp_path))
         calls: dict[str, Callable[[], Awaitable[object]]] = {
