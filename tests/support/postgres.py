@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,7 +254,8 @@ def with_tables(server: PostgresServer) -> None:
         await made.migrate()
         await made.close()
 
-    asyncio.run(migrate())
+    with ThreadPoolExecutor(1) as thread:  # a loop may be running in this one
+        thread.submit(lambda: asyncio.run(migrate())).result()
 
 
 def _made(root: Path, mode: str) -> PostgresServer:
