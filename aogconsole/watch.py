@@ -15,9 +15,9 @@ from aogconsole.errors import AogError
 from aogconsole.journal.store import Journal
 from aogconsole.settings import Settings
 
-EVERY = 0.4
-"""Seconds between looks: what another console does is seen within a second."""
-LOCK = 3
+EVERY = 0.2
+"""Seconds between looks."""
+LOCK = 5
 """Looks between those at the engine lock, which is no part of the journal, and at the journal's path."""
 
 

@@ -40,7 +40,7 @@ def test_a_newcomer_clears_the_day(tmp_path: Path, rows: int, cols: int) -> None
 
         newcomer = Newcomer(console)
         newcomer.work(over)
-        assert counts(console.text) == (0, 0)
+        console.wait_for(lambda text: counts(text) == (0, 0))
         assert {row.state for row in console.queue} <= {"closed"}
         console.send("q")
         assert console.wait_exit() == 0
