@@ -8,7 +8,7 @@ each other in a circle.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -41,9 +41,9 @@ class TableTracking:
         self._installation = installation
         self._sql = store.dialect.statements("tracking", table=queue.table)
 
-    async def newest(self, kind: Kind) -> datetime | None:
-        """The latest source time of a kind's rows."""
-        [[latest]] = await self._ask("newest", kind=kind.value)
+    async def newest(self, kind: Kind, until: datetime | None = None) -> datetime | None:
+        """The latest source time of a kind's rows; of those that are not after `until`, when that is given."""
+        [[latest]] = await self._ask("newest", kind=kind.value, until=until or datetime.max.replace(tzinfo=UTC))
         return read_time(latest)
 
     async def add(self, found: Sequence[Found], by: str, now: datetime) -> int:

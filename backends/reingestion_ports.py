@@ -71,8 +71,8 @@ class Tracking(Protocol):
 
     queue: Queue
 
-    async def newest(self, kind: Kind) -> datetime | None:
-        """The latest source time of a kind's rows."""
+    async def newest(self, kind: Kind, until: datetime | None = None) -> datetime | None:
+        """The latest source time of a kind's rows; of those that are not after `until`, when that is given."""
         ...
 
     async def add(self, found: Sequence[Found], by: str, now: datetime) -> int:

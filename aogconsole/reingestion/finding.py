@@ -22,6 +22,8 @@ from backends.reingestion_ports import ArchiveNews, Metadata, ProductFacts, Trac
 
 BATCH = 500
 """MOUSs whose facts are asked for at once."""
+SKEW = timedelta(days=1)
+"""A time of the archive further in the future than this is no time to go on from: our clock may be wrong too."""
 LONGEST_REASON = 500
 """Characters: names of files come from outside."""
 READY = "judged again: ready"
@@ -48,8 +50,8 @@ class Finding:
         """From when on to look: the newest row less the overlap; None, everything, with an empty table.
 
         A time to come in the archive must not hide all that comes before it."""
-        newest = await self._tracking.newest(kind)
-        return None if newest is None else min(newest, datetime.now(UTC)) - overlap
+        newest = await self._tracking.newest(kind, _now() + SKEW)
+        return None if newest is None else newest - overlap
 
     async def execution_blocks(self, since: datetime | None) -> None:
         """Enter the execution blocks that ended at or after a time."""
