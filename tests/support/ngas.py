@@ -58,6 +58,10 @@ class Ngas:
         folder = uid.replace("://", "___").replace("/", "_")
         self.files.update({f"{folder}/{name}.xml": data for name, data in files.items()})
 
+    def go_on(self) -> None:
+        """Give what hangs its answer."""
+        self._loop.call_soon_threadsafe(self._held.set)
+
     async def _open(self) -> str:
         app = web.Application()
         app.router.add_get("/RETRIEVE", self._retrieve)
@@ -101,7 +105,7 @@ class Ngas:
                 return web.Response(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
             case "hang":
                 await self._held.wait()
-                return web.Response()
+                return web.Response(body=data)
             case "drop" | "not http":
                 assert request.transport is not None
                 if fault == "not http":
