@@ -33,7 +33,8 @@ _PASSED_ON = re.compile(
     r"|AOGCONSOLE_\w+|CAPO_\w+|CREDENTIALS_DIRECTORY",
     re.ASCII,
 )
-_OF_SLURM = re.compile(r"SLURM_\w+|SBATCH_\w+|SQUEUE_\w+", re.ASCII)
+_OF_SLURM = re.compile(r"SLURM_\w+", re.ASCII)
+"""Not `SBATCH_` and `SQUEUE_`: they would add options behind our back."""
 
 Command = Callable[[Start], Sequence[str]]
 """The words of the program that is a workflow. They never pass through a shell."""

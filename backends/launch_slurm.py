@@ -85,7 +85,7 @@ class SlurmLauncher:
         self._folder, self._command, self._options = folder.absolute(), command, checked(options)
         self._environment = job.environment(os.environ if environ is None else environ, slurm=True)
         self._environment["AOG_BEAT"] = f"{beat:g}"
-        self._patience, self._silence, self._grace = patience, silence, grace
+        self._patience, self._beat, self._silence, self._grace = patience, beat, silence, grace
 
     async def launch(self, start: Start, site: str) -> Launch:
         """Submit it unless it was. `site` makes no difference: it is where the controller is."""
@@ -181,7 +181,7 @@ class SlurmLauncher:
 
     def _judge(self, told: Traces, jobs: Sequence[Job] | str, path: Path) -> Seen:
         if isinstance(jobs, str):  # Slurm cannot be asked
-            return Seen("running") if told.mark and told.silent < self._silence else Seen("unknown", jobs)
+            return Seen("running") if told.mark and told.silent < 3 * self._beat else Seen("unknown", jobs)
         for one in jobs:
             if one.state not in _OVER:
                 waits = one.state == "PENDING" and one.reason not in {"", "None"}
@@ -202,13 +202,16 @@ class SlurmLauncher:
 
     def _begun(self, mark: job.Mark, told: Traces, jobs: Sequence[Job], path: Path) -> Seen:
         """It began, its job is over or unknown, and no exit status is there."""
+        if told.silent < 3 * self._beat:  # a controller that was killed may have given its number to another job
+            return Seen("running", f"Slurm does not show its job {mark.job} as running, but it gives signs of life")
         for one in jobs:
             if one.number == mark.job:  # its exit status is the workflow's
-                last = job.last_line(path)
-                why = f"Slurm ended it: {_ending(one)}"
-                return Seen("done") if one.state == "COMPLETED" else Seen("failed", f"{why}; {last}" if last else why)
+                if one.state == "COMPLETED":
+                    return Seen("done")
+                why, last = f"Slurm ended it: {_ending(one)}", job.last_line(path)
+                return Seen("failed", f"{why}; {last}" if last else why)
         if told.silent < self._silence:
-            return Seen("running", f"Slurm does not know its job {mark.job}, but it shows that it lives")
+            return Seen("unknown", f"Slurm does not know its job {mark.job}, and it gives no sign of life just now")
         return Seen("failed", f"Slurm does not know its job {mark.job}, and it gives no sign of life ({mark.host})")
 
 

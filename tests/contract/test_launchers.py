@@ -11,12 +11,17 @@ import os
 import random
 import re
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from aogconsole.errors import ConfigError
+from aogconsole.reingestion.messages import Start
 from backends import launch_job
+from backends.launch_job import Command
 from backends.reingestion_ports import Launcher
 from tests.support.launching import GATED, Ground, go, new_start, ready, surely, until
 
@@ -176,3 +181,127 @@ async def test_how_it_ends_is_seen(ground: Ground) -> None:
     told = [seen[start.workflow_id] for start, _ in begun]
     assert [one.why for one in told] == [reason for _, reason in begun]
     assert [one.state for one in told] == ["done"] + ["failed"] * 6
+
+
+async def test_its_words_reach_no_shell(ground: Ground, tmp_path: Path) -> None:
+    """Whatever a row holds comes to the workflow as it is; what no program can be given begins nothing."""
+    keep = 'printf "%s\\0" "$@" >"$here/words"'
+    launcher = ground.launcher(lambda start: [*ground.command(start), *HOSTILE])
+    start = new_start(keep)
+    await launcher.launch(start, "NAASC")
+    assert (await until(launcher, [start.workflow_id]))[start.workflow_id].state == "done"
+    assert (tmp_path / "words").read_bytes().split(b"\0")[4:-1] == [os.fsencode(word) for word in HOSTILE]
+    assert not list(tmp_path.rglob("pwned"))
+    for uid in ("\0", "a\0b", "\ud800"):
+        start = new_start(uid=uid)
+        assert (await ground.launcher().launch(start, "NAASC")).outcome == "refused"
+        assert (await launcher.look([start.workflow_id]))[start.workflow_id].state == "absent"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "x/y", "-rf", "A" * 36, "١" * 36, "a\n", "é"])
+async def test_what_is_no_id_is_refused(ground: Ground, name: str) -> None:
+    """It makes no folder, and is absent."""
+    launcher = ground.launcher()
+    launch = await launcher.launch(replace(new_start(), workflow_id=name), "NAASC")
+    assert launch.outcome == "refused"
+    assert "is not a workflow's id" in launch.why
+    assert (await launcher.look([name]))[name].state == "absent"
+    await launcher.forget([name])
+    assert not ground.folder.exists()
+
+
+async def test_what_cannot_be_launched_is_refused(ground: Ground) -> None:
+    """A command that cannot be made, and a folder that cannot: one sentence, and nothing began."""
+
+    def refuse(error: Exception) -> Command:
+        def command(start: Start) -> Sequence[str]:
+            raise error
+
+        return command
+
+    for error, words in ((ConfigError("no command for vlba"), "no command for vlba"), (KeyError("uid"), "'uid'")):
+        launch = await ground.launcher(refuse(error)).launch(new_start(), "NAASC")
+        assert (launch.outcome, words in launch.why) == ("refused", True)
+    assert (await ground.launcher(lambda start: []).launch(new_start(), "NAASC")).outcome == "refused"
+    ground.folder.write_text("a file")
+    launch = await ground.launcher().launch(new_start(), "NAASC")
+    assert launch.outcome == "refused"
+    assert "cannot be made" in launch.why
+    assert ground.starts() == 0
+
+
+async def test_a_program_that_is_not_there_is_a_failure(ground: Ground) -> None:
+    """Of the workflow, with the shell's words as reason."""
+    launcher, start = ground.launcher(lambda start: ["/nowhere/workflow"]), new_start()
+    assert (await launcher.launch(start, "NAASC")).outcome == "started"
+    seen = (await until(launcher, [start.workflow_id]))[start.workflow_id]
+    assert seen.state == "failed"
+    assert "/nowhere/workflow: not found" in seen.why
+
+
+async def test_its_environment_is_chosen(ground: Ground) -> None:
+    """A secret in the runner's environment stays there; the site's settings come along, and nothing else is open."""
+    given = {**os.environ, "AOG_SECRET": "canary", "PGPASSWORD": "canary", "AOGCONSOLE_CONFIG": "/c.toml",
+             "CAPO_PROFILE": "naasc", "LC_ALL": "C.UTF-8", "SQUEUE_PARTITION": "x", "SBATCH_HOLD": "1"}  # fmt: skip
+    launcher = ground.launcher(environ=given)
+    start = new_start('cd "$here"; env >env; ls -l /proc/$$/fd >fds; cut -d" " -f6 /proc/$$/stat >sid; umask >mask')
+    with (ground.base / "inherited").open("w") as ours:
+        os.set_inheritable(ours.fileno(), True)
+        await launcher.launch(start, "NAASC")
+    assert (await until(launcher, [start.workflow_id]))[start.workflow_id].state == "done"
+    told = (ground.base / "env").read_text()
+    assert "canary" not in told
+    assert set(told.splitlines()) >= {"AOGCONSOLE_CONFIG=/c.toml", "CAPO_PROFILE=naasc", "LC_ALL=C.UTF-8"}
+    assert "inherited" not in (ground.base / "fds").read_text()
+    assert int((ground.base / "sid").read_text()) != os.getsid(0)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert int((ground.base / "mask").read_text(), 8) == mask
+    assert ground.starts() == 1
+
+
+async def test_a_killed_workflow_is_seen(ground: Ground) -> None:
+    """The job and its workflow killed together: failed, never begun again. The job alone: its workflow runs on."""
+    launcher = ground.launcher()
+    start, lonely = new_start(f"echo halfway; {GATED}"), new_start("kill -9 $PPID; sleep 0.3; echo end")
+    names = [start.workflow_id, lonely.workflow_id]
+    await asyncio.gather(launcher.launch(start, "NAASC"), launcher.launch(lonely, "NAASC"))
+    while not ground.starts(names[0]):
+        await asyncio.sleep(0.02)
+    if ground.slurm:
+        assert not ground.slurm.run("scancel", f"--name=aog-{names[0]}").stderr
+    else:
+        for pid in ground.pids(names[0]):
+            os.kill(pid, signal.SIGKILL)
+    seen = await until(launcher, names)
+    assert {one.state for one in seen.values()} == {"failed"}
+    assert re.match(r"killed|Slurm ended it: CANCELLED|ended by signal (9|15)", seen[names[0]].why)
+    assert seen[names[0]].why.endswith("halfway")
+    assert (await launcher.launch(start, "NAASC")).outcome == "started"
+    assert [ground.starts(name) for name in names] == [1, 1]
+
+
+async def test_folders_are_forgotten_after_a_week(ground: Ground) -> None:
+    """The log stays for a week after the end was recorded; what is not recorded, or no folder of ours, stays."""
+    launcher = ground.launcher()
+    old, fresh, open_one = (new_start("echo words") for _ in range(3))
+    names = [start.workflow_id for start in (old, fresh, open_one)]
+    for start in (old, fresh, open_one):
+        await launcher.launch(start, "NAASC")
+    await until(launcher, names)
+    other = ground.folder / "notes"
+    other.mkdir()
+    outside = ground.base / "outside"
+    outside.mkdir()
+    (outside / "recorded").touch()
+    link = ground.folder / new_start().workflow_id
+    link.symlink_to(outside)
+    await launcher.forget(names[:2])
+    long_ago = time.time() - launch_job.KEPT - 60
+    for marked in (ground.job(names[0]) / "recorded", outside / "recorded"):
+        os.utime(marked, (long_ago, long_ago))
+    await launcher.forget([])
+    assert [ground.job(name).exists() for name in names] == [False, True, True]
+    assert (ground.job(names[1]) / "log").read_text() == "words\n"
+    assert other.exists()
+    assert (outside / "recorded").exists()

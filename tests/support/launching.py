@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aogconsole.reingestion.messages import Start
+from backends.launch_job import Command
 from backends.launch_local import LocalLauncher
 from backends.launch_slurm import SlurmLauncher
 from backends.reingestion_ports import Launch, Launcher, Seen
@@ -55,13 +56,14 @@ class Ground:
         program = self.base / "workflow.sh"
         if not program.exists():
             program.write_text(_PROGRAM)
-        return ["/bin/sh", str(program), str(self.base), start.workflow_id, *map(start.metadata.get, ("uid", "do"))]  # type: ignore[list-item]
+        return ["/bin/sh", str(program), str(self.base), start.workflow_id, start.metadata["uid"], start.metadata["do"]]
 
-    def launcher(self, **given: Any) -> Launcher:
+    def launcher(self, command: Command | None = None, **given: Any) -> Launcher:
         """A new launcher, as another runner would have."""
+        words = command or self.command
         if self.kind == "local":
-            return LocalLauncher(self.folder, self.command, **given)
-        return SlurmLauncher(self.folder, self.command, **{"beat": 0.2, "silence": 3.0, "grace": 1.0, **given})
+            return LocalLauncher(self.folder, words, **given)
+        return SlurmLauncher(self.folder, words, **{"beat": 0.2, "silence": 3.0, "grace": 1.0, **given})
 
     def job(self, workflow_id: str) -> Path:
         """A workflow's folder."""

@@ -10,6 +10,7 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,8 +48,9 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+SchedulerType=sched/builtin
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+MailProg=/bin/true
 MinJobAge=300
 KillWait=2
 MessageTimeout=2
@@ -66,6 +68,7 @@ class Slurm:
 
     root: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    restarts: int = 0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,9 +88,17 @@ class Slurm:
         controller.wait()
 
     def start_controller(self) -> None:
-        """Start slurmctld and wait until it answers."""
+        """Start slurmctld and wait until it answers.
+
+        A controller that was killed gives the numbers of jobs that it forgot to others, and drains the node when it
+        then hears of both: the numbers go on at another place.
+        """
+        with (self.root / "slurm.conf").open("a") as file:
+            self.restarts += 1
+            file.write(f"FirstJobId={1000 * self.restarts}\n")
         self._start("slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
         self._until(lambda: self.run("squeue", "--noheader").returncode == 0, "slurmctld does not answer")
+        self.processes["slurmd"].send_signal(signal.SIGHUP)  # to register now, and not at the next ping
 
     def cancel_all(self) -> None:
         """End every job, and wait until none is left."""
