@@ -80,6 +80,14 @@ _LIVENESS: Final = {
 }  # fmt: skip
 """A line whose other end is gone is found dead after half a minute, even when nobody says anything on it."""
 
+_SETTINGS: Final = {
+    "timezone": "UTC",
+    "idle_in_transaction_session_timeout": "300000",
+    "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
+    # each of our questions has an index: a table that was never analysed must not make the planner read all of it
+    "enable_seqscan": "off", "jit": "off",
+}  # fmt: skip
+
 
 class Line:
     """One connection, made at the first use, and made again after it broke. One caller at a time; others wait."""
@@ -219,13 +227,9 @@ async def connected(address: Address) -> Connection:
         conninfo.make_conninfo("", **address.parts), autocommit=True
     )
     try:
-        for name, value in {
-            "timezone": "UTC",
-            "statement_timeout": str(round(address.timeout * 1000)),
-            "idle_in_transaction_session_timeout": "300000",
-            "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
-        }.items():  # fmt: skip
-            await connection.execute("select set_config(%s, %s, false)", (name, value))
+        settings = {**_SETTINGS, "statement_timeout": str(round(address.timeout * 1000))}
+        each = ", ".join("set_config(%s, %s, false)" for _ in settings)
+        await connection.execute(f"select {each}", [word for pair in settings.items() for word in pair])
         await version(connection)
     except BaseException:
         await connection.close()
