@@ -19,15 +19,16 @@ from pathlib import Path
 import pytest
 
 from aogconsole import config, reingestionsite
-from aogconsole.errors import BrokerError
+from aogconsole.errors import BrokerError, UsageError
 from aogconsole.ids import MousUid
 from aogconsole.reingestion import messages
 from aogconsole.reingestion.ingested import Command
 from aogconsole.reingestion.messages import COMMANDS, OUR_EVENTS, Ended, Sender, Start
 from aogconsole.reingestion.workflows import serving
-from aogconsole.reingestion.workflows.running import lives, own_name
+from aogconsole.reingestion.workflows.running import carried_out, lives, own_name
 from aogconsole.reingestion.workflows.serving import Server, Serving
 from aogconsole.reingestion.workflows.telling import Teller
+from backends.ingest import IngestStore
 from backends.memory_broker import MemoryBroker
 from backends.reingestion_ports import Broker, Message
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
@@ -276,3 +277,39 @@ async def test_an_event_is_tried_until_somebody_can_hear_it(caplog: pytest.LogCa
     await broker.declare()
     await telling
     assert messages.ended((await broker.take(OUR_EVENTS, 1, 1))[0].body) == ended
+
+
+async def test_a_site_that_cannot_be_ends_the_server(tmp_path: Path) -> None:
+    """What no waiting mends is not waited for."""
+    (tmp_path / "config.toml").write_text(f'[metadata]\ndsn = "sqlite:{tmp_path / "metadata.db"}"\n')
+    metadata, store = reingestionsite.ingest(config.load(tmp_path / "config.toml"))
+    broker = MemoryBroker()
+    server = Server(
+        Serving("a b", 1, {}, lambda _: ("false",)), metadata.migrate, broker, store, Teller(broker, SENDER)
+    )
+    with pytest.raises(UsageError, match="no site's name"):
+        await asyncio.wait_for(server.run(), PATIENCE)
+    await metadata.close()
+
+
+async def test_an_end_is_recorded_before_it_is_told(frail_postgres: Database, tmp_path: Path) -> None:
+    """A database that is away when a workflow ends is waited for, so that nobody takes the workflow for killed."""
+    store = IngestStore((metadata := frail_postgres.open()).store)
+    command = Command("w", SITE, "execution-block", "uid___A002_X1_X2", {})
+    await store.take(command, NOW)
+    broker = MemoryBroker()
+    await broker.declare()
+
+    async def work() -> dict[str, object]:
+        await asyncio.to_thread(frail_postgres.server.stop)
+        asyncio.get_running_loop().call_later(
+            0.5, frail_postgres.server.start
+        )  # it dies with the thread that starts it
+        return {}
+
+    await carried_out(metadata.migrate, work, "w", store, Teller(broker, SENDER), {})
+    [delivery] = await broker.take(OUR_EVENTS, 1, 1)
+    assert messages.ended(delivery.body) == Ended("w", True, "", {})
+    recorded = await store.take(command, NOW)
+    assert (recorded.complete, recorded.told, recorded.owner) == (True, True, own_name())
+    await metadata.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,9 @@ from aogconsole.reingestion.workflows.telling import Teller
 from aogconsole.text import clean
 from backends.ingest_ports import Ingest
 
+RECORDING = 20.0
+"""Seconds that the record of an end is tried for, while the database is away."""
+PAUSE = 0.5
 Work = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -46,16 +51,24 @@ async def carried_out(
 
 async def ended(end: Ended, store: Ingest, teller: Teller | None) -> None:
     """Record an end, publish its event, and record that. Without the database the event still goes out."""
-    recorded = True
-    try:
-        await store.end(end.workflow_id, end.complete, end.reason, times.now())
-    except OutsideError:
-        recorded = False
-    if teller is None:
-        return
-    await teller.tell(end)
-    if recorded:
-        await store.told(end.workflow_id, times.now())
+    await _recorded(store, end)
+    if teller is not None:
+        await teller.tell(end)
+        with suppress(OutsideError):  # a server of the site tells it again, which is harmless
+            await store.told(end.workflow_id, times.now())
+
+
+async def _recorded(store: Ingest, end: Ended) -> None:
+    """Record it before it is told, so that nobody else takes its process for killed; a restart of the database is
+    waited for."""
+    until = time.monotonic() + RECORDING
+    while True:
+        try:
+            return await store.end(end.workflow_id, end.complete, end.reason, times.now())
+        except OutsideError:
+            if time.monotonic() > until:
+                return None
+        await asyncio.sleep(PAUSE)
 
 
 def own_name() -> str:

@@ -80,19 +80,25 @@ class Server:
         self._changed.set()
 
     async def run(self) -> None:
-        """Serve. Ends after `stop`, when what runs has ended or its grace is over."""
+        """Serve. Ends after `stop`, when what runs has ended or its grace is over; or with what no waiting mends."""
         await self._keep_on("the database", self._ready, 0.0, once=True)
         looking = asyncio.create_task(self._keep_on("the records", self._look, _LOOK))
         taking = asyncio.create_task(self._keep_on("the commands", self._take, 0.0))
-        await self._stopping.wait()
-        for task in (taking, looking):
-            task.cancel()
-        await asyncio.wait({taking, looking})
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({taking, looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (taking, looking, stopping):
+                task.cancel()
+        ends = await asyncio.gather(taking, looking, return_exceptions=True)
         if self._running:
             log.info("stopping; %d workflows run", len(self._running))
             await asyncio.wait(self._running.values(), timeout=_GRACE)
-        for task in self._running.values():
-            task.cancel()
+        for running in self._running.values():
+            running.cancel()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
 
     async def _keep_on(
         self, what: str, step: Callable[[], Awaitable[None]], pause: float, *, once: bool = False
@@ -182,11 +188,13 @@ class Server:
             return
         task = asyncio.create_task(self._run(command))
         self._running[command.workflow_id] = task
-        task.add_done_callback(lambda _: self._over(command.workflow_id))
+        task.add_done_callback(lambda ended: self._over(command.workflow_id, ended))
 
-    def _over(self, workflow_id: str) -> None:
+    def _over(self, workflow_id: str, ended: asyncio.Task[None]) -> None:
         self._running.pop(workflow_id, None)
         self._changed.set()
+        if not ended.cancelled() and (error := ended.exception()):
+            log.error("running workflow %s went wrong: %s", workflow_id, clean(repr(error)))
 
     async def _run(self, command: Command) -> None:
         shown = f"{command.workflow} {command.uid} ({clean(command.workflow_id)})"
