@@ -15,10 +15,11 @@ from textual.binding import Binding
 from textual.keys import format_key
 
 import widgets
-from aogconsole import config
+from aogconsole import capo, config
 from aogconsole.actions import ACTIONS, shown
 from aogconsole.cli.root import cli
 from aogconsole.lookups import GROUPS
+from aogconsole.reingestion import item
 from aogconsole.requests.request import TRANSITIONS, State, diagram
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,8 @@ def verbs() -> Iterator[tuple[str, click.Command]]:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None, name
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield name, command
             yield from ((f"{name} {sub}", one) for sub, one in command.commands.items())
         else:
             yield name, command
@@ -161,6 +164,45 @@ def _arrows() -> str:
     ])  # fmt: skip
 
 
+def _item_states() -> str:
+    return table(("state", "meaning"), [(f"`{state}`", item.MEANING[state]) for state in item.State])
+
+
+ARROWS = {
+    (item.State.DEFERRED, item.State.WAITING): "ready, or REQUEUE",
+    (item.State.WAITING, item.State.QUEUED): "sent",
+    (item.State.FAILED, item.State.QUEUED): "sent again",
+    (item.State.QUEUED, item.State.LAUNCHING): "claimed",
+    (item.State.QUEUED, item.State.WAITING): "another of its project runs",
+    (item.State.LAUNCHING, item.State.WAITING): "never launched",
+    (item.State.LAUNCHING, item.State.RUNNING): "launched",
+    (item.State.LAUNCHING, item.State.LAUNCH_UNKNOWN): "not proved",
+    (item.State.LAUNCH_UNKNOWN, item.State.RUNNING): "it runs",
+}
+"""What leads from state to state, where the state it leads to does not say it."""
+LEADS = {
+    item.State.DEFERRED: "DEFER", item.State.DROPPED: "DROP", item.State.WAITING: "REQUEUE",
+    item.State.DONE: "complete", item.State.FAILED: "failed", item.State.DEAD: "failed the last time",
+    item.State.DO_NOT_CALIBRATE: "custom scripts",
+}  # fmt: skip
+
+
+def _item_diagram() -> str:
+    """Every change of an item's state; those that lead back to the same are left out."""
+    lines = ["stateDiagram-v2", "    [*] --> waiting: found, or ADD", "    [*] --> deferred: found, not ready",
+             "    [*] --> do_not_calibrate: found, custom scripts"]  # fmt: skip
+    for before, then in item.TRANSITIONS.items():
+        for after in (state for state in item.State if state in then and state is not before):
+            lines.append(f"    {before} --> {after}: {ARROWS.get((before, after)) or LEADS[after]}")
+    return "```mermaid\n" + "\n".join([*lines, "    done --> [*]", "    dropped --> [*]"]) + "\n```"
+
+
+def _capo() -> str:
+    rows = [(f"`{key}`", f"`{setting}`") for setting, key in capo.NUMBERS.items()]
+    rows += [(f"`{key}`", f"`{setting}`") for setting, keys in capo.ADDRESSES.items() for key in keys]
+    return table(("CAPO key", "setting"), rows)
+
+
 def _examples() -> str:
     forms = sorted([*json_verbs(), "history --verify"], key=lambda form: form.split()[0] == "config")
     return "\n".join(f"* `{form} --json`: [{file_of(form)}](json/{file_of(form)})" for form in forms)
@@ -225,6 +267,9 @@ MADE: dict[tuple[Path, str], Callable[[], str]] = {
     (DOCS / "states.md", "states"): _states,
     (DOCS / "states.md", "arrows"): _arrows,
     (DOCS / "json.md", "examples"): _examples,
+    (DOCS / "reingestion.md", "states"): _item_states,
+    (DOCS / "reingestion.md", "diagram"): _item_diagram,
+    (DOCS / "reingestion.md", "capo"): _capo,
     (DOCS / "console.md", "actions"): _actions,
     (DOCS / "console.md", "parts"): _parts,
 }

@@ -20,17 +20,22 @@ RUNNING = "15293"
 LUNCH = b"From: a@eso.org\r\nSubject: lunch?\r\nMessage-ID: <lunch@eso.org>\r\n\r\nAt noon.\r\n"
 
 
+GROUPS = {"config", "reingestion", "workflow", "broker"}
+"""Verbs that have verbs of their own."""
+
+
 class SampleDay:
     """Calls commands on a site while its engine runs, and keeps what they printed by name."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.documents: dict[str, Any] = {}
+        self.environment = desk.environment
 
     def text(self, *words: str, stdin: bytes = b"") -> str:
         """What a command prints. It is called in this process: there are many."""
         argv = ["--config", str(self.desk.config), *words]
-        done = CliRunner().invoke(cli, argv, stdin, self.desk.environment, standalone_mode=False)
+        done = CliRunner().invoke(cli, argv, stdin, self.environment, standalone_mode=False)
         if done.exception:
             raise done.exception
         assert not done.return_value, words
@@ -39,7 +44,7 @@ class SampleDay:
     def call(self, *words: str, stdin: bytes = b"", name: str = "") -> Any:
         """The document of a command, kept for the first time it is called."""
         document = json.loads(self.text(*words, "--json", stdin=stdin))
-        group = " ".join(words[:2]) if words[0] == "config" else words[0]
+        group = " ".join(words[:2]) if words[0] in GROUPS else words[0]
         self.documents.setdefault(name or group, document)
         return document
 
