@@ -356,7 +356,8 @@ class Launcher(Protocol):
     """The host that alone can look at what it started; empty: any."""
 
     async def launch(self, start: Start, site: str) -> Launch:
-        """Start it at a site. Never raises for what may have started it."""
+        """Start it at a site. Never raises for what may have started it; raises an OutsideError when it surely did
+        not start and what is wrong is not the item's (the broker is away): that attempt does not count."""
         ...
 
     async def look(self, workflow_ids: Collection[str]) -> Mapping[str, Seen]:

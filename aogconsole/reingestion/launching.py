@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from aogconsole.errors import ConfigError, OutsideError
+from aogconsole.errors import BrokerError, ConfigError, OutsideError
 from aogconsole.reingestion.item import Change, Item, Queue, State, failed, given_back, running, unproved
 from aogconsole.reingestion.station import Station, now, sentence
 from backends.reingestion_ports import Delivery, Launch
@@ -80,9 +80,7 @@ class Launching:
             async with asyncio.timeout(station.pace.launching):
                 answer = await station.outside.launcher.launch(start, site)
         except OutsideError as error:  # by the port's contract it did not start, and the item is not to blame
-            station.launcher_failed(error)
-            why = sentence(str(error), "the launcher does not work")
-            return Change(item, given_back(item, why, now() + station.rules.retry_delay), by, why)
+            return self._back(item, error)
         except ConfigError as error:
             answer = Launch("refused", f"{error}")
         except TimeoutError:
@@ -90,6 +88,8 @@ class Launching:
         except Exception as error:
             log.exception("launching item %s went wrong", item.id)
             answer = Launch("unknown", f"unexpected: {error!r}")
+        if answer.outcome == "refused" and station.blind and station.outside.broker.state.word != "connected":
+            return self._back(item, BrokerError(answer.why))
         if answer.outcome == "started":
             station.launcher_works()
         elif answer.outcome == "refused":
@@ -101,6 +101,13 @@ class Launching:
             why = sentence(answer.why, "it may or may not have been launched")
             after = unproved(item, why)
         return Change(item, after, by, why)
+
+    def _back(self, item: Item, error: OutsideError) -> Change:
+        """It was not launched because of what is no item's fault: the attempt does not count."""
+        self._station.launcher_failed(error)
+        why = sentence(str(error), "the launcher does not work")
+        back = given_back(item, why, now() + self._station.rules.retry_delay)
+        return Change(item, back, self._station.owner, why)
 
     # ── the record ───────────────────────────────────────────────────────────────────────────────────────────
 

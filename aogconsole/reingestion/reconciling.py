@@ -30,8 +30,6 @@ from backends.reingestion_ports import Seen
 log = logging.getLogger("aogconsole")
 PATIENCE = 10
 """Leases that must pass before what cannot be asked, or contradicts itself, is called so."""
-BLIND = "amqp"
-"""The launcher that can never look."""
 ELSEWHERE = Seen("unknown", "only the host that launched it can look, and no runner there does")
 UNASKED = Seen("unknown", "the launcher does not say")
 
@@ -77,7 +75,7 @@ class Reconciling:
             return False
         if row.state is State.LAUNCHING:
             return row.lease_until is None or row.lease_until < now()
-        return self._station.outside.launcher.name != BLIND
+        return not self._station.blind
 
     async def _seen(self, rows: Sequence[Item]) -> Mapping[str, Seen]:
         launcher = self._station.outside.launcher
@@ -129,7 +127,7 @@ class Reconciling:
             return None
         waited = row.lease_until is None or now() - row.lease_until > PATIENCE * rules.lease
         why = sentence(found.why, "the launcher does not say")
-        if self._station.outside.launcher.name == BLIND:
+        if self._station.blind:
             why = "its runner ended before it could record the launch"
         elif not waited:
             if row.workflow_id not in self._told:

@@ -28,6 +28,8 @@ PAUSED = "paused"
 """The note that says that nothing new is to be taken: {"paused": true}."""
 REFUSALS = 20
 """Refusals in a row after which launching slows down."""
+BLIND = "amqp"
+"""The launcher that launches through the broker, and can never look."""
 LONGEST_REASON = 500
 """Characters of a reason that came from outside."""
 
@@ -110,6 +112,11 @@ class Station:
     def host(self) -> str:
         """The host this runner is on, as its owner says it."""
         return host_of(self.owner)
+
+    @property
+    def blind(self) -> bool:
+        """Whether only events tell what became of a launch."""
+        return self.outside.launcher.name == BLIND
 
     async def refresh(self) -> None:
         """Ask for the rules; in a thread, for a folder of settings may be on a network disk that does not answer."""

@@ -14,6 +14,7 @@ from aogconsole.reingestion.item import Change, Item, Queue, State, requeued
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start
 from backends.reingestion_ports import Message
 from tests.support.postgres import Database
+from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost
 from tests.support.runners import Runners, terminate
 
@@ -310,6 +311,40 @@ async def _claimed_and_left(site: Runners) -> None:
     claims = await site.table().claim(wanted, f"gone@{gethostname()}:1", limits, now, timedelta(seconds=0.5))
     assert len(claims.launching) == len(taken)
     await site.broker.ack(taken)
+
+
+async def test_lines_that_are_cut_bring_no_second_workflow_of_an_attempt(
+    site: Runners, commands: Commands, rabbitmq: Vhost
+) -> None:
+    """With commands: one workflow id for each attempt, however often the command came."""
+    await site.add(30)
+    async with TcpProxy(rabbitmq.node.port) as proxy:
+        site.broker_url = rabbitmq.url.replace(str(rabbitmq.node.port), str(proxy.port))
+        site.write()
+        site.start("a", until_idle=False)
+        site.start("b", until_idle=False)
+        resets = 0
+
+        async def settled() -> bool:
+            """Whether each is done, or may have been launched and was not; what was launched ends at once."""
+            nonlocal resets
+            ids = await commands.take(0.2)
+            await site.event(*(complete(one) for one in ids))
+            if ids and resets < 3:
+                resets += 1
+                proxy.reset()
+            states = await site.states()
+            return states[State.DONE] + states[State.LAUNCH_UNKNOWN] == 30
+
+        await site.until(settled)
+        for process in site.processes:
+            terminate(process)
+        await site.ended()
+    assert resets == 3
+    rows = await site.rows()
+    assert {row.attempt for row in rows} == {1}, site.log
+    assert set(commands.started) <= {row.workflow_id for row in rows}
+    assert {row.workflow_id for row in rows if row.state is State.DONE} <= set(commands.started)
 
 
 # ── stopping, pausing ────────────────────────────────────────────────────────────────────────────────────────
