@@ -96,7 +96,7 @@ class Line:
         self.address = address
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
-        self._committing = False
+        self._stage = "begin"  # of a piece of work: begin, work, commit
 
     async def rows(self, sql: str, **values: Value) -> list[Row]:
         """Run a statement with `:name` parameters; only inside of `run`."""
@@ -131,6 +131,7 @@ class Line:
                     task.cancel()
                     await asyncio.wait({task}, timeout=_GRACE)
                     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                    await self.close()
         finally:
             self._turn.release()
 
@@ -162,27 +163,28 @@ class Line:
     async def _tried(self, work: Callable[[Line], Awaitable[T]], transaction: bool, once: bool) -> T:
         for last in (False,) * (_TRIES - 1) + (True,):
             await self._open()
+            self._stage = "begin" if transaction else "work"
             try:
                 return await (self._transaction(work) if transaction else work(self))
             except psycopg.Error as error:
                 lost = self._connection is None or self._connection.closed or self._connection.broken
                 if lost:
                     await self.close()
-                uncertain, self._committing = self._committing and lost, False
-                if uncertain:
+                if lost and self._stage == "commit":
                     raise self._uncertain() from error
-                if once or last or not (lost or isinstance(error, _REPEATABLE)):
+                repeatable = not once or self._stage == "begin"  # then nothing was done yet
+                if last or not repeatable or not (lost or isinstance(error, _REPEATABLE)):
                     raise explained(error, self.address) from error
         raise AssertionError  # the last try returns or raises
 
     async def _transaction(self, work: Callable[[Line], Awaitable[T]]) -> T:
         connection = self._connection
         assert connection, "opened before"  # noqa: S101
-        self._committing = False
         await connection.execute("begin")
+        self._stage = "work"
         try:
             done = await work(self)
-            self._committing = True
+            self._stage = "commit"
             await connection.execute("commit")
         except asyncio.CancelledError:
             self.cut()
@@ -192,7 +194,6 @@ class Line:
                 with suppress(psycopg.Error):
                     await connection.execute("rollback")
             raise
-        self._committing = False
         return done
 
     async def _open(self) -> None:
