@@ -85,7 +85,7 @@ class PostgresServer:
         as_user = {"user": self.user, "group": self.group, "extra_groups": []} if os.geteuid() == 0 else {}
         with (self.root / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "QUIT", str(_binaries() / "postgres"), "-D", str(self.root / "data"),
+                [str(_binaries() / "postgres"), "-D", str(self.root / "data"),
                  *(word for option in options for word in ("-c", option))],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"},
                 start_new_session=True, **as_user,  # type: ignore[call-overload]
@@ -97,6 +97,11 @@ class PostgresServer:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"PostgreSQL did not start: {(self.root / 'server.log').read_text()[-2000:]}")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does."""
+        return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
         """End it as its administrator does in a hurry: open transactions are undone, lines closed."""
@@ -152,6 +157,11 @@ def running(mode: str = "fast") -> Iterator[PostgresServer]:
     """A server: `fast`, `frail` (may be killed) or `earnest` (with fsync)."""
     root = Path(tempfile.mkdtemp(prefix="pg-"))
     server = None
+    # when this process is killed its end of the pipe is closed, and the server is ended
+    watch = subprocess.Popen(
+        ["sh", "-c", 'cat; kill -QUIT "$(head -n 1 "$0")"', str(root / "data" / "postmaster.pid")],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     try:
         server = _made(root, mode)
         server.start()
@@ -160,6 +170,7 @@ def running(mode: str = "fast") -> Iterator[PostgresServer]:
     finally:
         if server:
             server._end(signal.SIGQUIT)
+        watch.communicate()
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -232,7 +243,7 @@ def frail_postgres(_spare_postgres: PostgresServer) -> Iterator[Database]:
     """A fresh database on a second server that the test may stop, kill and freeze."""
     name = _spare_postgres.create(_TEMPLATE)
     yield Database(_spare_postgres, name)
-    if _spare_postgres.process is None:
+    if not _spare_postgres.runs:
         _spare_postgres.start()
     _spare_postgres.drop(name)
 
