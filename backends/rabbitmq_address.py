@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from pika import ConnectionParameters, PlainCredentials, SSLOptions  # type: ignore[import-untyped]
+from pika import ConnectionParameters, PlainCredentials  # type: ignore[import-untyped]
 
 from aogconsole.errors import ConfigError
 from aogconsole.text import clean
@@ -52,12 +52,11 @@ class Address:
         kind = "amqps" if self.tls else "amqp"
         return clean(f"{kind}://{quote(self.user, safe='')}@{host}:{self.port}/{quote(self.vhost, safe='')}")
 
-    def parameters(self, name: str, timeout: float) -> Any:
+    def parameters(self, name: str) -> Any:
         """Them as pika wants them; `name` is what the broker's administrator sees."""
         return ConnectionParameters(
             self.host, self.port, self.vhost, PlainCredentials(self.user, self.password), heartbeat=HEARTBEAT,
-            ssl_options=SSLOptions(self.tls, self.host) if self.tls else None, connection_attempts=1,
-            socket_timeout=timeout, stack_timeout=timeout, blocked_connection_timeout=BLOCKED,
+            blocked_connection_timeout=BLOCKED,
             client_properties={"connection_name": name, "product": "aogconsole"},
         )  # fmt: skip
 

@@ -1,13 +1,11 @@
 """One connection to RabbitMQ that comes back by itself, and its channels.
 
-pika's callbacks become awaited calls here, each bounded in time: whatever happens to the connection, a call ends. The
-wrapper needs four of pika's private methods; a test for each tells when a version of pika has changed them.
+pika's callbacks become awaited calls here, each bounded in time: whatever happens to the connection, a call ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import socket
@@ -16,19 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pika import exceptions, spec  # type: ignore[import-untyped]
-from pika.adapters.asyncio_connection import AsyncioConnection  # type: ignore[import-untyped]
-from pika.frame import Header  # type: ignore[import-untyped]
+from pika import exceptions  # type: ignore[import-untyped]
 
 from aogconsole.errors import BrokerError
 from aogconsole.text import clean
 from backends.rabbitmq_address import Address
+from backends.rabbitmq_stream import Connection, once, said, short
 from backends.reingestion_ports import BrokerState
 
 FIRST, CALM = 0.2, 30.0
 """Seconds before the first new attempt; and those after which a connection counts as good."""
-
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs every fault that we tell, and with tracebacks
 
 
 class LoginRefused(BrokerError):
@@ -43,33 +38,10 @@ class ChannelGone(BrokerError):
         self.code = code
 
 
-class _Connection(AsyncioConnection):  # type: ignore[misc]
-    """pika's connection, which survives a message whose properties cannot be read."""
-
-    def _read_frame(self) -> Any:
-        try:
-            return super()._read_frame()
-        except exceptions.InvalidFrameError:
-            raise
-        except Exception:  # a header such as a time in the year 60000: the message comes without its properties
-            kind, channel = self._frame_buffer[0], int.from_bytes(self._frame_buffer[1:3], "big")
-            if kind != spec.FRAME_HEADER:
-                raise
-            size = int.from_bytes(self._frame_buffer[3:7], "big")
-            body = int.from_bytes(self._frame_buffer[11:19], "big")
-            end = spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE
-            return end, Header(channel, body, spec.BasicProperties())
-
-    def abort(self, why: BrokerError) -> None:
-        """End it now, without a word to the other side."""
-        with suppress(Exception):  # it may be in any state; what counts is that it ends
-            self._terminate_stream(why)
-
-
 class Tube:
     """A channel. `closed` is done when it ended, and has why."""
 
-    def __init__(self, line: Line, connection: _Connection, raw: Any, closed: asyncio.Future[ChannelGone]) -> None:
+    def __init__(self, line: Line, connection: Connection, raw: Any, closed: asyncio.Future[ChannelGone]) -> None:
         self._line = line
         self._connection = connection
         self.raw = raw
@@ -105,9 +77,9 @@ class Tube:
         if not self.open:
             raise self.gone()
         try:
-            method(*words, **named, callback=lambda frame: _once(answer, frame))
+            method(*words, **named, callback=lambda frame: once(answer, frame))
         except exceptions.AMQPError as error:
-            raise self.gone() if not self.open else ChannelGone(_said(error), code=1) from None
+            raise self.gone() if not self.open else ChannelGone(said(error), code=1) from None
         except (ValueError, AssertionError) as error:
             raise BrokerError(f"that cannot be said to the broker: {clean(str(error))[:200]}") from None
         return await self.wait(answer)
@@ -147,7 +119,7 @@ class Line:
         self._slowest = slowest
         self._state = BrokerState("closed")
         self._failure: BrokerError | None = None
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -182,23 +154,23 @@ class Line:
                     raise
                 await asyncio.sleep(0.02)
 
-    async def channel(self, connection: _Connection) -> Tube:
+    async def channel(self, connection: Connection) -> Tube:
         """A fresh channel on this connection. Raises ChannelGone."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Any] = loop.create_future()
         closed: asyncio.Future[ChannelGone] = loop.create_future()
         try:
-            raw = connection.channel(on_open_callback=lambda channel: _once(opened, channel))
+            raw = connection.channel(on_open_callback=lambda channel: once(opened, channel))
         except exceptions.AMQPError as error:
-            raise ChannelGone(_said(error), _DOWN) from None
-        raw.add_on_close_callback(lambda _channel, why: _once(closed, _gone(why)))
+            raise ChannelGone(said(error), _DOWN) from None
+        raw.add_on_close_callback(lambda _channel, why: once(closed, _gone(why)))
         tube = Tube(self, connection, raw, closed)
         await tube.wait(opened)
         return tube
 
-    def drop(self, connection: _Connection, why: str) -> None:
+    def drop(self, connection: Connection, why: str) -> None:
         """Give a connection up, at once."""
-        connection.abort(BrokerError(why))
+        connection.abort(why)
 
     async def close(self) -> None:
         """End the connection; it may be wanted again later."""
@@ -209,18 +181,18 @@ class Line:
             await asyncio.wait({keeper})
         if connection and connection.is_open:
             gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            connection.add_on_close_callback(lambda *_: _once(gone, None))
+            connection.add_on_close_callback(lambda *_: once(gone, None))
             with suppress(exceptions.AMQPError):
                 connection.close()
                 await asyncio.wait({gone}, timeout=min(self.timeout, 5.0))
             if not gone.done():
-                connection.abort(BrokerError("the broker does not answer"))
+                connection.abort("the broker does not answer")
         self._failure = None
         self._to(BrokerState("closed"))
 
     # ── the connection ──
 
-    async def _connected(self, end: float, now: bool) -> _Connection:
+    async def _connected(self, end: float, now: bool) -> Connection:
         loop = asyncio.get_running_loop()
         if self._keeper is None or self._keeper.done() or self._keeper.get_loop() is not loop:
             self._moved, self._hurry = asyncio.Event(), asyncio.Event()
@@ -249,16 +221,16 @@ class Line:
             self._to(BrokerState("connecting", str(self._failure or "")))
             begun = loop.time()
             try:
-                ended = await self._connect()
+                connection = await self._connect()
             except BrokerError as error:
                 self._failure = error
             else:
                 self._failure = None
                 begun = loop.time()
                 self._to(BrokerState("connected"))
-                why = await ended
+                why = await connection.ended
                 self._connection = None
-                self._failure = BrokerError(f"the connection to the broker broke: {_said(why)}", _DOWN)
+                self._failure = BrokerError(f"the connection to the broker broke: {why}", _DOWN)
             if loop.time() - begun > CALM:
                 pause = FIRST
             if isinstance(self._failure, LoginRefused):
@@ -270,37 +242,21 @@ class Line:
                     await self._hurry.wait()
             pause = min(pause * 2, self._slowest)
 
-    async def _connect(self) -> asyncio.Future[BaseException]:
-        """One attempt; gives what is done when the connection ends. Raises BrokerError."""
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[BaseException | None] = loop.create_future()
-        ended: asyncio.Future[BaseException] = loop.create_future()
-        connection = _Connection(
-            self.address.parameters(self._name, self.timeout),
-            lambda _connection: _once(opened, None),
-            lambda _connection, why: _once(opened, why),
-            lambda _connection, why: _once(ended, why),
-            custom_ioloop=loop,
-        )
+    async def _connect(self) -> Connection:
+        """One attempt. Raises BrokerError."""
+        try:
+            # a little less than a call waits, so that the reason is there when the call's time is up
+            connection = await Connection.connect(self.address, self._name, 0.9 * self.timeout)
+        except (OSError, exceptions.AMQPError, BrokerError) as error:
+            raise self._refusal(error) from None
         connection.add_on_connection_blocked_callback(self._blocked)
         connection.add_on_connection_unblocked_callback(self._unblocked)
-        try:
-            await asyncio.wait({opened}, timeout=self.timeout)
-        finally:
-            if not opened.done():
-                with suppress(exceptions.AMQPError):
-                    connection.close()
-        if not opened.done():
-            raise BrokerError(f"{self.address} did not answer within {self.timeout:g} s", _DOWN)
-        failure = opened.result()
-        if failure is not None:
-            raise self._refusal(failure)
         self._connection = connection
-        return ended
+        return connection
 
     def _refusal(self, failure: BaseException) -> BrokerError:
         """Why there is no connection, and what to do."""
-        failure, where = _root(failure), str(self.address)
+        where = str(self.address)
         if isinstance(failure, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
             hint = "correct the user in broker.url, or the password that broker.password names"
             return LoginRefused(f"the broker refuses the log-in at {where}", hint)
@@ -311,14 +267,14 @@ class Line:
             hint = "see whether the port is right, and TLS wanted there (amqps)"
             return BrokerError(f"what answers at {where} does not speak AMQP 0-9-1", hint)
         if isinstance(failure, ssl.SSLError):
-            return BrokerError(f"no TLS with {where}: {_said(failure)}", "see broker.ca, and the certificate's names")
+            return BrokerError(f"no TLS with {where}: {said(failure)}", "see broker.ca, and the certificate's names")
         if isinstance(failure, TimeoutError):
             return BrokerError(f"{where} did not answer within {self.timeout:g} s", _DOWN)
-        return BrokerError(f"{where} cannot be reached: {_said(failure)}", _DOWN)
+        return BrokerError(f"{where} cannot be reached: {said(failure)}", _DOWN)
 
     def _blocked(self, connection: Any, frame: Any) -> None:
         if connection is self._connection:
-            self._to(BrokerState("blocked", _short(frame.method.reason) or "the broker is short of memory or disk"))
+            self._to(BrokerState("blocked", short(frame.method.reason) or "the broker is short of memory or disk"))
 
     def _unblocked(self, connection: Any, _frame: Any) -> None:
         if connection is self._connection:
@@ -330,36 +286,8 @@ class Line:
         moved.set()
 
 
-def _once(future: asyncio.Future[Any], value: object) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _root(error: BaseException) -> BaseException:
-    """The error beneath pika's wrappings."""
-    for _ in range(8):
-        beneath = getattr(error, "exception", None) or (getattr(error, "exceptions", None) or (None,))[-1]
-        if beneath is None and type(error) is exceptions.AMQPConnectionError and error.args:
-            beneath = error.args[0]
-        if not isinstance(beneath, BaseException):
-            break
-        error = beneath
-    return error
-
-
-def _said(error: BaseException) -> str:
-    """What an error says, short and safe."""
-    error = _root(error)
-    text = getattr(error, "reply_text", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _short(text)
-
-
-def _short(text: object) -> str:
-    return clean(text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text))[:300]
-
-
 def _gone(why: BaseException) -> ChannelGone:
     """Why a channel ended."""
     if isinstance(why, exceptions.ChannelClosedByBroker):
-        return ChannelGone(_said(why), code=why.reply_code)
-    return ChannelGone(f"the connection to the broker broke: {_said(why)}", _DOWN)
+        return ChannelGone(said(why), code=why.reply_code)
+    return ChannelGone(f"the connection to the broker broke: {said(why)}", _DOWN)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,18 +173,6 @@ class Vhost:
         self.node.api("PUT", f"permissions/{quote(self.name, safe='')}/{user}", allowed)
         return Vhost(self.node, self.name, user, password)
 
-    def cut(self) -> int:
-        """Close all its connections from the broker's side; how many."""
-        lines = self.node.api("GET", f"vhosts/{quote(self.name, safe='')}/connections")
-        for line in lines:
-            with suppress(RuntimeError):  # it may be gone by itself
-                self.node.api("DELETE", f"connections/{quote(line['name'], safe='')}")
-        return len(lines)
-
-    def queues(self) -> dict[str, dict[str, Any]]:
-        """Its queues, by name; numbers of messages lag behind by seconds."""
-        return {queue["name"]: queue for queue in self.node.api("GET", f"queues/{quote(self.name, safe='')}")}
-
     def remove(self) -> None:
         """Take it away, with all its queues."""
         with suppress(RuntimeError):
@@ -218,11 +206,8 @@ def frail_rabbitmq(_frail_node: Node) -> Iterator[Vhost]:
     with (_frail_node.root / "alone.lock").open("a") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
         _frail_node.start()
-        vhost = _frail_node.vhost()
-        yield vhost
+        yield _frail_node.vhost()
         _frail_node.signal(signal.SIGCONT)
-        if _frail_node.running():
-            vhost.remove()
 
 
 def _run_folder(factory: pytest.TempPathFactory) -> Path:
@@ -327,7 +312,7 @@ def _open(port: int) -> bool:
     return False
 
 
-def _until(true: Any, within: float, what: str) -> None:
+def _until(true: Callable[[], object], within: float, what: str) -> None:
     end = time.monotonic() + within
     while not true():
         if time.monotonic() > end:
