@@ -59,21 +59,27 @@ def environment(given: Mapping[str, str], slurm: bool = False) -> dict[str, str]
     }
 
 
+class Unfit(AogError):
+    """A start cannot be launched, whenever it is tried: the item is to blame, or the configured command."""
+
+
 def words(command: Command, start: Start) -> list[str]:
-    """The program's words. Raises LaunchError when they cannot be given to a program."""
+    """The program's words, and so that the id is one of ours. Raises Unfit."""
+    if not _ID.fullmatch(start.workflow_id):
+        raise Unfit(f"{clean(start.workflow_id[:80])!r} is not a workflow's id")
     try:
         found = list(command(start))
         if not found or not found[0] or any(b"\0" in os.fsencode(word) for word in found):
-            raise LaunchError("the workflow's command is empty or holds a NUL")
+            raise Unfit("the workflow's command is empty or holds a NUL")
         return found
     except UnicodeEncodeError:
-        raise LaunchError("the workflow's command holds characters that no program can be given") from None
-    except LaunchError:
+        raise Unfit("the workflow's command holds characters that no program can be given") from None
+    except Unfit:
         raise
     except AogError as error:
-        raise LaunchError(str(error), error.hint) from error
+        raise Unfit(str(error), error.hint) from error
     except (KeyError, ValueError) as error:
-        raise LaunchError(f"the workflow's command cannot be made: {error!r}"[:200]) from error
+        raise Unfit(f"the workflow's command cannot be made: {error!r}"[:200]) from error
 
 
 def place(folder: Path, workflow_id: str) -> Path | None:
@@ -83,9 +89,7 @@ def place(folder: Path, workflow_id: str) -> Path | None:
 
 def make(folder: Path, workflow_id: str) -> Path:
     """Make a workflow's folder unless it is there. Raises LaunchError."""
-    path = place(folder, workflow_id)
-    if path is None:
-        raise LaunchError(f"{workflow_id[:80]!r} is not a workflow's id")
+    path = folder / workflow_id
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)

@@ -32,14 +32,14 @@ class LocalLauncher:
         self._environment = job.environment(os.environ if environ is None else environ)
 
     async def launch(self, start: Start, site: str) -> Launch:
-        """Start it unless it was started before. `site` makes no difference: it is here."""
+        """Start it unless it was started before. `site` makes no difference: it is here. Raises LaunchError."""
         try:
             words = job.words(self._command, start)
-            path = await asyncio.to_thread(job.make, self._folder, start.workflow_id)
-            argv = ["setsid", "-f", "/bin/sh", str(job.SCRIPT), "local", str(path), *words]
-            told = await job.run(argv, self._environment, self._patience, path)
-        except LaunchError as error:
+        except job.Unfit as error:
             return Launch("refused", str(error))
+        path = await asyncio.to_thread(job.make, self._folder, start.workflow_id)
+        argv = ["setsid", "-f", "/bin/sh", str(job.SCRIPT), "local", str(path), *words]
+        told = await job.run(argv, self._environment, self._patience, path)
         return await asyncio.to_thread(_came_to, path, told)
 
     async def look(self, workflow_ids: Collection[str]) -> Mapping[str, Seen]:
@@ -61,7 +61,7 @@ class LocalLauncher:
 
 
 def _came_to(path: Path, told: job.Ran) -> Launch:
-    """What the answer means: only the mark proves a start, and only its absence after the job's end a refusal."""
+    """What the answer means: the mark proves a start. Raises LaunchError when it is not there after the job's end."""
     words = clean((told.out.strip() or told.err.strip())[:300])
     try:
         if job.mark(path):
@@ -70,7 +70,7 @@ def _came_to(path: Path, told: job.Ran) -> Launch:
             return Launch("unknown", words or "its job has not begun in time")
     except OSError as error:
         return Launch("unknown", f"{path} cannot be read: {error.strerror}")
-    return Launch("refused", words or "its job ended without a word")
+    raise LaunchError(words or f"the job in {path} ended without a word", "see reingestion.workdir and its disk")
 
 
 def _see(path: Path, host: str) -> Seen:

@@ -32,6 +32,7 @@ _OURS = ("job-name", "output", "error", "input", "open-mode", "parsable", "quiet
 _OPTION = re.compile(r"--([a-z][a-z0-9-]*)(=.*)?", re.DOTALL)
 _AT_ONCE = 100
 """Workflows that are asked about in one command."""
+_DOWN = "is Slurm's controller up, and SLURM_CONF right?"
 _MAYBE = re.compile(r"timed out|zero bytes|reset by peer|communication", re.IGNORECASE)
 """sbatch's words when the controller may have taken the job although it did not say so."""
 
@@ -88,12 +89,12 @@ class SlurmLauncher:
         self._patience, self._beat, self._silence, self._grace = patience, beat, silence, grace
 
     async def launch(self, start: Start, site: str) -> Launch:
-        """Submit it unless it was. `site` makes no difference: it is where the controller is."""
+        """Submit it unless it was. `site` makes no difference: it is where the controller is. Raises LaunchError."""
         try:
             words = job.words(self._command, start)
             path = await asyncio.to_thread(job.make, self._folder, start.workflow_id)
             traces = await asyncio.to_thread(_traces, path, 0.0)
-        except LaunchError as error:
+        except job.Unfit as error:
             return Launch("refused", str(error))
         except OSError as error:
             return Launch("unknown", f"the folder of the workflow cannot be read: {error.strerror}")
@@ -101,7 +102,9 @@ class SlurmLauncher:
             return Launch("started", "it was started before")
         jobs = await self._jobs([start.workflow_id])
         if isinstance(jobs, str):  # nothing is sent now: it may only be there from before
-            return Launch("refused" if traces.submitted is None else "unknown", jobs)
+            if traces.submitted is None:
+                raise LaunchError(jobs, _DOWN)
+            return Launch("unknown", jobs)
         if number := _living(jobs.get(start.workflow_id, [])):
             return Launch("started", f"it was submitted before, as Slurm's job {number}")
         return await self._submit(start.workflow_id, path, words)
@@ -126,11 +129,8 @@ class SlurmLauncher:
             f"--chdir={path}", f"--output={str(path).replace('%', '%%')}/slurm.log",
             str(job.SCRIPT), "slurm", str(path), *words,
         ]  # fmt: skip
-        try:
-            await asyncio.to_thread(_note, path, "")
-            told = await job.run(argv, self._environment, self._patience)
-        except LaunchError as error:  # sbatch did not begin
-            return Launch("refused", str(error))
+        await asyncio.to_thread(_note, path, "")
+        told = await job.run(argv, self._environment, self._patience)
         if told.status == 0 and (number := re.search(r"^([0-9]+)(;\S*)?\s*\Z", told.out, re.MULTILINE)):
             with contextlib.suppress(LaunchError):
                 await asyncio.to_thread(_note, path, f"{number[1]}\n")
@@ -141,8 +141,9 @@ class SlurmLauncher:
             return Launch("unknown", f"{why}; {jobs}")
         if taken := _living(jobs.get(workflow_id, [])):
             return Launch("started", f"Slurm's job {taken}")
-        definite = told.status not in {0, None} and not _MAYBE.search(told.err)
-        return Launch("refused" if definite else "unknown", why)
+        if told.status in {0, None} or _MAYBE.search(told.err):
+            return Launch("unknown", why)
+        raise LaunchError(why, "see reingestion.sbatch, and what the account may do in Slurm")
 
     async def _jobs(self, workflow_ids: Collection[str]) -> Mapping[str, list[Job]] | str:
         """Slurm's jobs of these workflows, ended ones included while it remembers them; or why it cannot say."""

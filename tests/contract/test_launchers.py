@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from aogconsole.errors import ConfigError
+from aogconsole.errors import ConfigError, LaunchError
 from aogconsole.reingestion.messages import Start
 from backends import launch_job
 from backends.launch_job import Command
@@ -211,7 +211,7 @@ async def test_what_is_no_id_is_refused(ground: Ground, name: str) -> None:
 
 
 async def test_what_cannot_be_launched_is_refused(ground: Ground) -> None:
-    """A command that cannot be made, and a folder that cannot: one sentence, and nothing began."""
+    """A command that cannot be made; a folder that cannot is no fault of the item's. One sentence, nothing began."""
 
     def refuse(error: Exception) -> Command:
         def command(start: Start) -> Sequence[str]:
@@ -224,9 +224,8 @@ async def test_what_cannot_be_launched_is_refused(ground: Ground) -> None:
         assert (launch.outcome, words in launch.why) == ("refused", True)
     assert (await ground.launcher(lambda start: []).launch(new_start(), "NAASC")).outcome == "refused"
     ground.folder.write_text("a file")
-    launch = await ground.launcher().launch(new_start(), "NAASC")
-    assert launch.outcome == "refused"
-    assert "cannot be made" in launch.why
+    with pytest.raises(LaunchError, match="cannot be made"):
+        await ground.launcher().launch(new_start(), "NAASC")
     assert ground.starts() == 0
 
 

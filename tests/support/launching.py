@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aogconsole.errors import LaunchError
 from aogconsole.reingestion.messages import Start
 from backends.launch_job import Command
 from backends.launch_local import LocalLauncher
@@ -149,9 +150,10 @@ async def surely(launcher: Launcher, start: Start) -> Launch:
     """Launch until it is proved, as a runner does: what is unknown is looked at before it is launched again."""
     async with asyncio.timeout(30):
         while True:
-            launch = await launcher.launch(start, "NAASC")
-            if launch.outcome == "started":
-                return launch
+            with contextlib.suppress(LaunchError):
+                launch = await launcher.launch(start, "NAASC")
+                if launch.outcome == "started":
+                    return launch
             while (await launcher.look([start.workflow_id]))[start.workflow_id].state == "unknown":
                 await asyncio.sleep(0.05)
 
