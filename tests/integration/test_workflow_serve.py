@@ -194,8 +194,11 @@ async def test_each_command_is_run_once_and_its_end_told(place: Place) -> None:
     assert "there is no workflow Sudo" in ends["unknown"].reason
     folder = MousUid.parse(EXECUTION_BLOCK).mail
     assert place.ngas.asked.count(f"{folder}/ExecBlock.xml") == 1
-    dead = await place.broker.take(f"{messages.command_queue(SITE)}.dead", 9, 5)
-    assert len(dead) == 3
+
+    async def three_are_dead() -> bool:
+        return await place.broker.depth(f"{messages.command_queue(SITE)}.dead") == 3
+
+    await until(three_are_dead)
     server.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(server.wait, PATIENCE) == 0
 
@@ -313,3 +316,47 @@ async def test_an_end_is_recorded_before_it_is_told(frail_postgres: Database, tm
     recorded = await store.take(command, NOW)
     assert (recorded.complete, recorded.told, recorded.owner) == (True, True, own_name())
     await metadata.close()
+
+
+async def test_from_the_archive_to_a_marked_execution_block(
+    tmp_path: Path, archive: TestArchive, ngas: Ngas, rabbitmq: Vhost, postgres: Database
+) -> None:
+    """Loader, runner and a server at each site, by commands: the block is ingested, its MOUS becomes known, the
+    calibration that was deferred is ingested then, and the block is marked."""
+    file = write(tmp_path, archive, ngas, rabbitmq, postgres.dsn)
+    ngas.put(asdm())
+
+    async def run(*words: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aogconsole", "--config", str(file), *words, stdout=-1, stderr=-1
+        )
+        _, err = await asyncio.wait_for(process.communicate(), 3 * PATIENCE)
+        assert process.returncode == 0, err.decode()
+
+    servers = []
+    await run("broker", "declare")
+    try:
+        for site in (SITE, "DSOC"):
+            words = (sys.executable, "-m", "aogconsole", "--config", str(file), "workflow", "serve", "--site", site)
+            servers.append(await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE))
+            assert servers[-1].stderr
+            await until_line(servers[-1].stderr, f"archive.workflow-commands.{site}".encode())
+        for _ in range(2):
+            await run("loader", "--once")
+            await run("runner", "--until-idle")
+    finally:
+        for one in servers:
+            one.terminate()
+            await one.wait()
+    assert postgres.ask("select kind, state, attempt from alma_reingestion_queue order by kind") == [
+        ("calibration", "done", 1), ("execution_block", "done", 1)
+    ]  # fmt: skip
+    assert postgres.ask("select mous_uid, calibration_status from execution_blocks") == [(MOUS, "Calibrated")]
+    assert postgres.ask("select count(*) from workflow_commands where complete and told_at is not null") == [(2,)]
+
+
+async def until_line(stream: asyncio.StreamReader, word: bytes) -> None:
+    """Wait until a process says a word."""
+    async with asyncio.timeout(PATIENCE):
+        while word not in (line := await stream.readline()):
+            assert line, "it ended"
