@@ -8,7 +8,6 @@ import click
 
 from aogconsole.cli.common import Session, as_json, emit, say
 from aogconsole.config import Config, masked
-from aogconsole.errors import UsageError
 
 
 @click.group("broker")
@@ -28,8 +27,7 @@ def broker_command() -> None:
 @click.pass_obj
 def declare_command(session: Session, sites: tuple[str, ...], *, json_: bool) -> None:
     """Make the exchanges, queues and bindings that are not there yet. Safe to repeat."""
-    if session.read_only:
-        raise UsageError("with --read-only nothing may be changed", "leave it out")
+    session.may_act()
     lines = asyncio.run(_declare(session.config, sites))
     if json_:
         emit({"broker": masked(session.config.settings.broker.url), "declared": lines})

@@ -39,6 +39,8 @@ ACTING = {
     "correct": ["1", "--ticket", "2", "--why", "x"], "note": ["1", "x"], "claim": ["1"], "move": ["1", "1"],
     "stop": ["1", "--why", "x"], "keep": ["1"], "edit": ["1"], "approve": ["1"], "send": ["1"],
     "resend": ["1", "--why", "x"], "discard": ["1"], "serve": [], "pause": [], "resume": [],
+    "loader": ["--once"], "runner": ["--until-idle"], "workflow": ["execution-block", "uid___A002_X1_X1"],
+    "reingestion": ["add", "--kind", "calibration", "--uid", "uid___A001_X1_X1"], "broker": ["declare"],
 }  # fmt: skip
 """The verbs that change something, with words that a site could have."""
 LOOKING = {"mails", "requests", "runs", "letters", "staged", "history", "handover"}
