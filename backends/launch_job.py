@@ -216,6 +216,4 @@ async def run(argv: Sequence[str], given: Mapping[str, str], patience: float, fo
     except TimeoutError:
         return Ran(None, "", f"{argv[0]} did not answer within {patience:g} s")
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        process._transport.close()  # type: ignore[attr-defined]  # ends it, and lets go of pipes that others hold
