@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import socket
 import ssl
@@ -20,14 +21,16 @@ import pika  # type: ignore[import-untyped]
 import pytest
 
 from aogconsole.errors import BrokerError, ConfigError
-from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS
+from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, command_queue
 from backends.rabbitmq import RabbitBroker
 from backends.rabbitmq_line import LoginRefused
 from backends.rabbitmq_publish import WINDOW
 from backends.reingestion_ports import Message, Published
+from tests.support.pages import DOCS
 from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost
 
+PAGE = DOCS / "broker.md"
 WORK, OTHER = "alma_reingestion", "vlba_reingestion"
 TIMEOUT = 0.5
 """Seconds per step towards brokers that hang, and never answer however long one waits."""
@@ -485,6 +488,41 @@ async def test_a_site_has_its_own(rabbitmq: Vhost) -> None:
         published = await broker.publish([*work(1), Message("c", b"", "NAASC.start", COMMANDS)])
         assert published.confirmed <= {"0:1"}
         assert "c" in published.returned
+
+
+def documented(vhost: Vhost) -> dict[str, Vhost]:
+    """The accounts that the administrator's page gives, by name."""
+    lines = [shlex.split(one) for one in PAGE.read_text().splitlines() if "rabbitmqctl set_permissions -p aog " in one]
+    return {words[4].removeprefix("aog_"): vhost.as_user(*words[5:]) for words in lines}
+
+
+async def test_the_documented_permissions(rabbitmq: Vhost) -> None:
+    """Each account may do what its program does, and not another's."""
+    accounts = documented(rabbitmq)
+    assert accounts.keys() == {"admin", "loader", "runner", "workflow", "console"}
+    async with line(accounts["admin"]) as admin:
+        assert await admin.declare()
+        assert await admin.declare_site("NAASC")
+        assert not [one for one in [*await admin.declare(), *await admin.declare_site("NAASC")] if "made" in one]
+    command, event = Message("c", b"", "NAASC.start", COMMANDS), Message("e", b"", "aogconsole.event", EVENTS)
+    async with (
+        line(accounts["loader"]) as loader, line(accounts["runner"]) as runner,
+        line(accounts["workflow"]) as workflow, line(accounts["console"]) as console,
+    ):  # fmt: skip
+        assert (await loader.publish(work(1))).confirmed
+        assert await console.depth(WORK) == await loader.depth(WORK) == 1
+        for queue in (WORK, OTHER):
+            await runner.ack(await runner.take(queue, 1, 0.2))
+        assert (await runner.publish([command])).confirmed
+        assert "may not" in (await workflow.declare_site("NAASC"))[-1]
+        await workflow.ack(await workflow.take(command_queue("NAASC"), 1, 5.0))
+        assert (await workflow.publish([event])).confirmed
+        assert [one.id for one in await runner.take(OUR_EVENTS, 1, 5.0)] == ["e"]
+        for broker, message in ((loader, command), (workflow, command), (console, event), (console, work(1)[0])):
+            assert not (await broker.publish([message])).confirmed
+        for broker, queue in ((loader, WORK), (console, OUR_EVENTS), (workflow, OUR_EVENTS)):
+            with pytest.raises(BrokerError, match="cannot be read"):
+                await broker.take(queue, 1, 1.0)
 
 
 async def test_two_connections_at_most(rabbitmq: Vhost) -> None:
