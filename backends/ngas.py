@@ -6,6 +6,7 @@ NGAS answers with an XML document of its own (`NgamsStatus`) where it fails, mos
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Final
@@ -104,7 +105,8 @@ class HttpNgas:
             case TimeoutError():
                 return NgasError(f"NGAS at {self._shown} is silent: no answer within {self._timeout:g} s.", _LATER)
             case aiohttp.ClientConnectorError():
-                what = clean(error.os_error.strerror or str(error.os_error))
+                number = error.os_error.errno
+                what = os.strerror(number) if number and number > 0 else clean(str(error.os_error.strerror))
                 return NgasError(f"NGAS at {self._shown} cannot be reached: {what}.", "check [ngas] url, " + _LATER)
             case _:
                 return NgasError(f"NGAS at {self._shown} broke off in {name} after {received} bytes.", _LATER)

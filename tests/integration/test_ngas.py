@@ -78,7 +78,7 @@ async def test_nobody_there_and_somebody_else_there(ngas: Ngas) -> None:
     """A closed port, and a web server that is no NGAS."""
     with Ngas() as gone:
         url = gone.url
-    with pytest.raises(NgasError, match="cannot be reached"):
+    with pytest.raises(NgasError, match="cannot be reached: Connection refused"):
         await fetched(HttpNgas(url), "f")
     with pytest.raises(NgasError, match=r"is no NGAS \(HTTP 404\)"):
         await HttpNgas(f"{ngas.url}/elsewhere").ping()
