@@ -1,7 +1,7 @@
 -- What the tracking table is asked, for both databases. {...}: see backends/metadata_session.py.
 
 -- name: newest
-select max(source_time) from {table} where kind = :kind and source_time <= :until
+select max(source_time) from {table} where kind || '' = :kind and source_time <= :until
 
 -- name: unknown
 select given.kind, given.uid, given.version

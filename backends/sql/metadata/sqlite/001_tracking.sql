@@ -31,7 +31,7 @@ create table alma_reingestion_queue (
     first_attempt integer not null default 0,
     unique (kind, uid, version)
 );
-create index alma_source on alma_reingestion_queue (kind, source_time);
+create index alma_source on alma_reingestion_queue (kind || '', source_time);
 create index alma_state on alma_reingestion_queue (state, id);
 create index alma_deferred on alma_reingestion_queue (kind, id) where state = 'deferred';
 create index alma_sendable on alma_reingestion_queue (coalesce(not_before, ''), id) where state in ('waiting', 'failed');
@@ -78,7 +78,7 @@ create table vlba_reingestion_queue (
     first_attempt integer not null default 0,
     unique (kind, uid, version)
 );
-create index vlba_source on vlba_reingestion_queue (kind, source_time);
+create index vlba_source on vlba_reingestion_queue (kind || '', source_time);
 create index vlba_state on vlba_reingestion_queue (state, id);
 create index vlba_deferred on vlba_reingestion_queue (kind, id) where state = 'deferred';
 create index vlba_sendable on vlba_reingestion_queue (coalesce(not_before, ''), id) where state in ('waiting', 'failed');
