@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from typing import Final
 
 import psycopg
@@ -107,8 +107,9 @@ class PostgresMetadata(Tables):
                     for what in _missed(seen, woken):
                         yield what
                     seen = woken
-                    async for what in _told(line):
-                        yield what
+                    async with aclosing(_told(line)) as told:
+                        async for what in told:
+                            yield what
                     seen = await line.run(self._woken, transaction=False, once=True)
                     continue
                 await line.close()
@@ -189,9 +190,10 @@ def _missed(seen: dict[str, str] | None, now: dict[str, str]) -> list[str]:
     return ["queue"] + [what for what in now if now[what] != seen.get(what)]
 
 
-async def _told(line: Line) -> AsyncIterator[str]:
+async def _told(line: Line) -> AsyncGenerator[str, None]:
     """What the server tells, until it is silent for long."""
     if line.connection is not None:
-        async for one in line.connection.notifies(timeout=_LISTEN):
-            if one.payload:
-                yield one.payload
+        async with aclosing(line.connection.notifies(timeout=_LISTEN)) as notifies:
+            async for one in notifies:
+                if one.payload:
+                    yield one.payload

@@ -58,7 +58,8 @@ class TableTracking:
             keys = {(one.kind, one.uid) for one in new}
             wanted = rows_json({"kind": kind.value, "uid": uid} for kind, uid in keys)
             old = [item(row) for row in await session.rows(self._sql["outdated"], rows=wanted)] if keys else []
-            await self._change(session, [Change(one, dropped(one, OUTDATED, now), by, OUTDATED) for one in old], now)
+            await self._change(session, [Change(one, dropped(one, OUTDATED, now), by, OUTDATED) for one in old], now,
+                               held=True)  # fmt: skip
             return len(new)
 
         return await self._store.write(work)
@@ -95,7 +96,7 @@ class TableTracking:
                 return 0, 0
             confirmed = set(await publish([sent(one, now) for one in due]))
             changes = [Change(one, sent(one, now), by, "sent") for one in due if one.id in confirmed]
-            return len(due), len(await self._change(session, changes, now))
+            return len(due), len(await self._change(session, changes, now, held=True))
 
         return await self._store.write(work, once=True)
 
@@ -142,7 +143,7 @@ class TableTracking:
             rows = [item(row) for row in await session.rows(self._sql["wanted"], rows=keys)]
             share = share_out(wanted, rows, taken, Limits(total, limits.per_project))
             changes = share.changes(self.queue, installation, runner, now, lease)
-            made = await self._change(session, changes, now)
+            made = await self._change(session, changes, now, held=True)
             ours = tuple(one for one in made if one.state is State.LAUNCHING)
             if ours:
                 await session.rows(self._sql["use"], queue=self.queue.value, runner=runner, used=len(ours))
@@ -240,17 +241,23 @@ class TableTracking:
         [[places]] = await session.rows(self._sql["others"], queue=self.queue.value, runner=runner, now=now)
         return int(places)
 
-    async def _change(self, session: Session, changes: Sequence[Change], now: datetime) -> list[Item]:
+    async def _change(
+        self, session: Session, changes: Sequence[Change], now: datetime, *, held: bool = False
+    ) -> list[Item]:
+        """`held`: this transaction has locked their rows before."""
         made: list[Item] = []
         while changes:
             first: dict[int, Change] = {}
             later = [one for one in changes if first.setdefault(one.before.id, one) is not one]
-            made += await self._change_each(session, first, now)
+            made += await self._change_each(session, first, now, held=held)
             changes = later  # a second change of the same row builds on the first
         return made
 
-    async def _change_each(self, session: Session, changes: Mapping[int, Change], now: datetime) -> list[Item]:
-        await session.rows(self._sql["hold"], rows=ids_json(changes))
+    async def _change_each(
+        self, session: Session, changes: Mapping[int, Change], now: datetime, *, held: bool
+    ) -> list[Item]:
+        if not held and len(changes) > 1:
+            await session.rows(self._sql["hold"], rows=ids_json(changes))
         rows = rows_json(_changed_row(one) for one in changes.values())
         after = {one.id: one for one in map(item, await session.rows(self._sql["change"], rows=rows))}
         made = [(change, after[number]) for number, change in changes.items() if number in after]

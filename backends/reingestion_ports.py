@@ -204,8 +204,8 @@ class Metadata(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[str]:
-        """What has been woken, as it comes: `loader` (run now), `queue` (rows changed). Polled beneath: never relied
-        on alone."""
+        """What has been woken, as it comes: `loader` (run now), `queue` (rows changed), `note` (a note was kept).
+        Polled beneath: never relied on alone."""
         ...
 
     async def marks(self, mous: Collection[str]) -> Mapping[str, tuple[str | None, str | None]]:
