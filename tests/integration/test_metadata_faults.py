@@ -92,7 +92,15 @@ async def test_server_restarted(frail_postgres: Database) -> None:
             async for what in changes:
                 heard.put_nowait(what)
 
+    async def hears(what: str) -> None:
+        async with asyncio.timeout(30):
+            while await heard.get() != what:
+                pass
+
     listening = asyncio.create_task(listen())
+    while heard.empty():  # it listens a little later
+        await metadata.wake("loader")
+        await asyncio.sleep(0)
     async with metadata.alone("loader") as lock:
         assert await lock.take()
         await asyncio.to_thread(server.restart)
@@ -104,10 +112,10 @@ async def test_server_restarted(frail_postgres: Database) -> None:
         await refused(tracking.add([block(10)], "l", NOW), "127.0.0.1")
         assert not await lock.held()
         await asyncio.to_thread(server.start)
+        while not heard.empty():
+            heard.get_nowait()
         await metadata.wake("loader")
-        async with asyncio.timeout(15):
-            while await heard.get() != "loader":
-                pass
+        await hears("loader")
         assert sum((await tracking.counts())[block(1).kind].values()) == 5
     await metadata.close()
     async with asyncio.timeout(10):
