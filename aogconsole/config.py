@@ -23,7 +23,7 @@ from aogconsole.text import clean
 
 ENVIRONMENT = "AOGCONSOLE_"
 REFERENCES = ("env:", "file:", "credential:")
-PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@|([?&]password=)[^&\s]+")
+PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@|([?&](?:ssl)?password=)[^&\s]+")
 """In an address: `scheme://user:password@host`, or a parameter."""
 HIDDEN = "***"
 """What is shown for a secret."""

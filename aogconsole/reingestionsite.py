@@ -88,7 +88,8 @@ def ngas(config: Config) -> Ngas:
 
 def launcher(config: Config, through: Broker) -> Launcher:
     """What launches workflows; `through`: the broker, for the commands of `amqp`. Raises ConfigError."""
-    config.sound()
+    of = ("execution_block", "calibration")
+    config.need(*(f"reingestion.{section}.{one}" for section in ("sites", "workflows") for one in of))
     given = config.settings.reingestion
     if given.launcher == "amqp":
         from backends.launch_amqp import AmqpLauncher

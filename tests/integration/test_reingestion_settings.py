@@ -141,6 +141,13 @@ def test_settings_that_mean_nothing_stop_loader_and_runner(
         assert "s3cret" not in told
 
 
+def test_a_site_without_a_name_stops_the_runner(place: Place) -> None:
+    """Nothing is claimed that could not be launched: exit code 3, the key named."""
+    for section in ("sites", "workflows"):
+        place.replace(("[journal]", f'[reingestion.{section}]\ncalibration = ""\n[journal]'))
+        assert f"reingestion.{section}.calibration is not set" in place.refused(3, "runner", "--until-idle")
+
+
 def test_capo_alone_configures_the_servers(place: Place, postgres: Database, rabbitmq: Vhost) -> None:
     """Broker and database from a property file, passwords included; what is there is told by the doctor."""
     assert place.call("broker", "declare").code == 0

@@ -206,6 +206,14 @@ def test_the_environment_speaks_every_type(tmp_path: Path, variable: str, text: 
         ("[mail]\nsince = '2026-02-30'", "not a date", "2026-11-21"),
         ("[mail]\ninbox = 'pop3://x'", "mail.inbox", "config init"),
         ("[mail]\noutgoing = 'imaps://x'", "mail.outgoing", "config init"),
+        ("[metadata]\ndsn = 'mysql://h/d'", "metadata.dsn", "config init"),
+        ("[metadata]\ndsn = 'postgresql://u:s3cret@h/d'", "metadata.dsn", "metadata.password"),
+        ("[metadata]\ndsn = 'postgresql://h/d?user=u&password=s3cret'", "metadata.dsn", "metadata.password"),
+        ("[metadata]\ndsn = 'postgresql://h/d?sslpassword=s3cret'", "metadata.dsn", "metadata.password"),
+        ("[broker]\nurl = 'http://h'", "broker.url", "config init"),
+        ("[broker]\nurl = 'amqps://u:s3cret@h/v'", "broker.url", "broker.password"),
+        ("[ngas]\nurl = 'ftp://h'", "ngas.url", "config init"),
+        ("[ngas]\nurl = 'http://u:s3cret@h'", "ngas.url", "without an account"),
         ("[staging]\nkey = '~no-such-account/key'", "that account is unknown", "whole path"),
         ("[staging\n", "not valid TOML", "correct the line"),
     ],
@@ -217,6 +225,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, sentence: str, hint: 
     assert sentence in str(caught.value)
     assert hint in caught.value.hint
     assert str(caught.value).isprintable()
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
