@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +20,9 @@ import pytest
 
 from aogconsole import times
 from aogconsole.cli.loader import serve
-from aogconsole.errors import Conflict
+from aogconsole.errors import Conflict, MetadataError
 from aogconsole.reingestion import rules
-from aogconsole.reingestion.item import Change, Kind, Queue, State, deferred, failed, message_id
+from aogconsole.reingestion.item import Change, Kind, Queue, State, deferred, failed, message_id, version_of
 from aogconsole.reingestion.steering import PAUSED, Steering
 from backends.memory_broker import MemoryBroker
 from tests.support import loaders
@@ -549,3 +549,58 @@ async def test_stand_by(tmp_path: Path, postgres: Database) -> None:
             processes[1 - holder].terminate()
             await asyncio.to_thread(processes[1 - holder].join, 10)
             assert processes[1 - holder].exitcode == 0
+
+
+async def test_the_database_restarts(tmp_path: Path, frail_postgres: Database) -> None:
+    """A loader whose database is killed and comes back takes its lock again and goes on: nothing is lost."""
+    sky = drawn(10, 40, 0)
+    with archive_of(sky) as archive:
+        async with station(
+            tmp_path, archive, frail_postgres.dsn, "memory:restarts", database_password=frail_postgres.password,
+            settings="interval = 1",
+        ) as site, running(site, 0.2):  # fmt: skip
+
+            async def right() -> bool:
+                with suppress(MetadataError):
+                    return await site.table() == sky.right
+                return False
+
+            await until(right)
+            await asyncio.to_thread(frail_postgres.server.kill)
+            more = Sky()
+            more.block("uid://A002/Xfff/X1", BEGAN + DAY)
+            archive.load(more.sql())
+            sky.right["execution_block", "uid://A002/Xfff/X1", version_of(BEGAN + DAY)] = State.WAITING
+            await asyncio.to_thread(frail_postgres.server.start)
+            await until(right, 20)
+
+
+async def test_the_broker_is_killed_while_it_sends(tmp_path: Path, postgres: Database, frail_rabbitmq: Vhost) -> None:
+    """Whatever was confirmed is in the queue when the broker is back, and the next cycle sends all the rest."""
+    sky = Sky()
+    for number in range(3000):
+        sky.block(f"uid://A002/X{number + 1:x}/X1", BEGAN + timedelta(seconds=number))
+    with archive_of(sky) as archive:
+        async with station(
+            tmp_path, archive, postgres.dsn, frail_rabbitmq.url, database_password=postgres.password,
+            broker_password=frail_rabbitmq.password,
+        ) as site:  # fmt: skip
+            cycle = asyncio.create_task(site.once())
+
+            async def sending() -> bool:
+                counts = await site.metadata.tracking(Queue.ALMA).counts()
+                return counts.get(Kind.EXECUTION_BLOCK, {}).get(State.QUEUED, 0) > 0
+
+            await until(sending, 20)
+            await asyncio.to_thread(frail_rabbitmq.node.signal, signal.SIGKILL)
+            queued = {message_id(row) for row in await site.rows() if row.state is State.QUEUED}
+            assert queued
+            await asyncio.to_thread(frail_rabbitmq.node.start)
+            summary = await cycle
+            assert summary.errors or summary.waiting == 0
+            await site.once()
+            rows = await site.rows()
+            assert {row.state for row in rows} == {State.QUEUED}
+            taken = set(await site.messages())
+            assert queued <= taken
+            assert {message_id(row) for row in rows} <= taken
