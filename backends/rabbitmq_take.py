@@ -15,6 +15,8 @@ from backends.reingestion_ports import Delivery
 
 QUIET = 0.002
 """Seconds without a further message after which there is none."""
+LARGEST = 65_535
+"""Messages that can be asked for at once; 0 would mean: all."""
 _BROKEN, _MISSING, _STALE = 0, 404, 406
 
 
@@ -30,7 +32,9 @@ class Taker:
     async def take(self, most: int, within: float) -> list[Delivery]:
         """See ports.Broker. One at a time: a second call waits for the first."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + within
+        end, most = loop.time() + within, min(most, LARGEST)
+        if most < 1:
+            return []
         try:
             async with asyncio.timeout_at(end):
                 await self._lock.acquire()

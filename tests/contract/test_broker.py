@@ -148,7 +148,10 @@ async def no_more_than_asked(connect: Connect) -> None:
     assert [one.id for one in await other.take(WORK, 2, SOON)] == ["3:1", "4:1"]
     assert [one.id for one in await broker.take(WORK, 3, SOON)] == ["5:1", "6:1", "7:1"]
     assert [one.id for one in await broker.take(WORK, 100, SOON)] == ["8:1", "9:1"]
-    assert await broker.take(WORK, 100, 0.05) == []
+    assert await broker.take(WORK, 100_000, 0.05) == []
+    await broker.publish(messages(1))
+    assert await broker.take(WORK, 0, 0.05) == []
+    assert await broker.depth(WORK) == 1
 
 
 async def waiting_for_one(connect: Connect) -> None:
