@@ -277,7 +277,8 @@ async def test_a_killed_workflow_is_seen(ground: Ground) -> None:
     seen = await until(launcher, names)
     assert {one.state for one in seen.values()} == {"failed"}
     assert re.match(r"killed|Slurm ended it: CANCELLED|ended by signal (9|15)", seen[names[0]].why)
-    assert seen[names[0]].why.endswith("halfway")
+    if not ground.slurm:  # Slurm's TERM leaves time for other last words
+        assert seen[names[0]].why.endswith("halfway")
     assert (await launcher.launch(start, "NAASC")).outcome == "started"
     assert [ground.starts(name) for name in names] == [1, 1]
 

@@ -53,7 +53,7 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 MailProg=/bin/true
 MinJobAge=300
 KillWait=2
-MessageTimeout=2
+MessageTimeout=1
 SlurmdParameters=config_overrides
 CommunicationParameters=NoCtldInAddrAny
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 \
@@ -67,6 +67,7 @@ class Slurm:
     """The running servers. `environment` is what a client needs beside PATH."""
 
     root: Path
+    port: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     restarts: int = 0
 
@@ -97,6 +98,7 @@ class Slurm:
             self.restarts += 1
             file.write(f"FirstJobId={1000 * self.restarts}\n")
         self._start("slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
+        self._until(self._listens, "slurmctld does not listen")
         self._until(lambda: self.run("squeue", "--noheader").returncode == 0, "slurmctld does not answer")
         self.processes["slurmd"].send_signal(signal.SIGHUP)  # to register now, and not at the next ping
 
@@ -118,6 +120,7 @@ class Slurm:
         self._until((munge / "s").exists, "munged does not start")
         host = _host()
         self._start("slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
+        self._until(self._listens, "slurmctld does not listen")
         self._start("slurmd", "-D", "-f", str(self.root / "slurm.conf"), "-N", host)
         self._until(lambda: "idle" in self.run("sinfo", "--noheader", "--format=%T").stdout, "the node is not idle")
 
@@ -127,9 +130,14 @@ class Slurm:
             if process := self.processes.pop(name, None):
                 process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)
+                    process.wait(1)
                 process.kill()
                 process.wait()
+
+    def _listens(self) -> bool:
+        """Asking before would cost a client's pause of a second."""
+        with socket.socket() as line:
+            return line.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _start(self, name: str, *words: str) -> None:
         with (self.root / f"{name}.out").open("ab") as out:
@@ -158,10 +166,10 @@ def _furnish(root: Path) -> Slurm:
         (root / name).mkdir(mode=0o755)
     (root / "munge" / "key").write_bytes(secrets.token_bytes(1024))
     (root / "munge" / "key").chmod(0o600)
-    (root / "slurm.conf").write_text(
-        _CONFIG.format(root=root, host=_host(), user=getpass.getuser(), controller=unused_port(), node=unused_port())
-    )
-    return Slurm(root)
+    port = unused_port()
+    config = _CONFIG.format(root=root, host=_host(), user=getpass.getuser(), controller=port, node=unused_port())
+    (root / "slurm.conf").write_text(config)
+    return Slurm(root, port)
 
 
 @pytest.fixture(scope="session")
