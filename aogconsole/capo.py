@@ -200,15 +200,19 @@ class Watcher:
     Only `AT_ONCE` is taken up without a restart. Files that became wrong are told of once; the values before stay.
     """
 
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, load: Callable[[], Config], every: float = 0.5) -> None:
+        """`every`: seconds between two looks at the files, at the least."""
         self.config = config
-        self._load = load
+        self._load, self._every = load, every
+        self._again = time.monotonic() + every
         self._log = logging.getLogger("aogconsole")
         self._seen = self._look()
 
     def fresh(self) -> Config:
-        """The configuration; costs a `stat` for each file. A folder on a dead network disk may hold it: call it in a
-        thread where that matters."""
+        """The configuration. May be asked for as often as one likes; a look costs a `stat` for each file."""
+        if time.monotonic() < self._again:
+            return self.config
+        self._again = time.monotonic() + self._every
         now = self._look()
         changed = [one for one in now if one and one not in self._seen]
         if now == self._seen or any(abs(time.time() - written / 1e9) < QUIET for written, _, _ in changed):

@@ -231,7 +231,7 @@ def test_config_show_tells_the_file_and_hides_secrets(place: Place, monkeypatch:
 def watched(place: Place) -> tuple[Place, capo.Watcher]:
     """A profile with limit 5, and its watcher."""
     place.put("first", f"{OURS}.limit=5\n{SERVER}.hostname=mq\n{SERVER}.password=one\n")
-    return place, capo.Watcher(place.load(), place.load)
+    return place, capo.Watcher(place.load(), place.load, every=0)
 
 
 def test_a_changed_file_counts_without_a_restart(
@@ -272,6 +272,19 @@ def test_a_file_that_became_wrong_keeps_what_was(
     assert "there is no CAPO profile" in caplog.records[-1].message
     place.put("first", f"{OURS}.limit=8\n")
     assert watcher.fresh().settings.reingestion.limit == 8
+
+
+def test_the_files_are_looked_at_now_and_then(place: Place) -> None:
+    """However often the configuration is asked for: a change counts at the next look."""
+    place.put("first", f"{OURS}.limit=5\n")
+    watcher = capo.Watcher(place.load(), place.load, every=0.2)
+    place.put("first", f"{OURS}.limit=6\n")
+    assert watcher.fresh().settings.reingestion.limit == 5
+    end = time.monotonic() + 10
+    while watcher.fresh().settings.reingestion.limit == 5:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert watcher.fresh().settings.reingestion.limit == 6
 
 
 def test_a_file_that_is_being_written_is_left_alone(watched: tuple[Place, capo.Watcher]) -> None:
