@@ -140,7 +140,7 @@ async def wakes(site: Site) -> None:
             while True:  # listening begins a little later than the task does
                 await act()
                 with suppress(TimeoutError):
-                    while await asyncio.wait_for(heard.get(), 1) != what:
+                    while await asyncio.wait_for(heard.get(), 0.4) != what:
                         pass
                     return
 

@@ -141,12 +141,12 @@ async def test_server_killed_while_publishing(frail_postgres: Database) -> None:
 
 async def test_server_frozen(frail_postgres: Database) -> None:
     """A server that says nothing holds up no call for longer than the time-out, connected or not; and comes back."""
-    connected, fresh = frail_postgres.open(timeout=1), frail_postgres.open(timeout=1)
+    connected, fresh = frail_postgres.open(timeout=0.3), frail_postgres.open(timeout=0.3)
     await connected.ping()
     async with connected.alone("loader") as lock:
         assert await lock.take()
         with frail_postgres.server.frozen():
-            asked = [connected.notes(), fresh.notes(), connected.note("a", {}, NOW), connected.wake("loader")]
+            asked = [connected.notes(), fresh.notes(), connected.wake("loader")]
             for error in await asyncio.gather(*(refused(one, "did not answer", within=6) for one in asked)):
                 assert "127.0.0.1" in str(error)
             assert not await lock.held()
