@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from aogconsole.errors import MetadataError
 from aogconsole.reingestion.item import Queue
+from aogconsole.text import clean
 from backends.metadata_session import Session, Store, ids_json, migrations, read_time, storable
 from backends.metadata_tracking import TableTracking
 from backends.reingestion_ports import Note
@@ -93,6 +94,17 @@ class Tables:
 
         return await self._store.write(work)
 
+    async def vlba_news(self, query: str) -> list[tuple[str, str | None, datetime | None]]:
+        """What a site's query finds for the VLBA's queue. It stands within ours: what is no question is refused."""
+        theirs = query.strip().rstrip(";")
+        asked = f"select uid, project, source_time from (\n{theirs}\n) as news where uid is not null"  # noqa: S608
+
+        async def work(session: Session) -> list[tuple[str, str | None, datetime | None]]:
+            rows = await session.rows(asked)
+            return [(str(uid), None if project is None else str(project), _moment(at)) for uid, project, at in rows]
+
+        return await self._store.read(work)
+
     async def _value(self, key: str) -> str:
         async def work(session: Session) -> str:
             rows = await session.rows(self._sql["value"], key=key)
@@ -118,3 +130,14 @@ class Tables:
 
     def _migrations(self) -> list[str]:
         return migrations(self._store.dialect.name)
+
+
+def _moment(value: object) -> datetime | None:
+    """A time of a site's own table: a timestamp or ISO text, UTC where it names no zone. Raises MetadataError."""
+    try:
+        at = value if isinstance(value, datetime | None) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise MetadataError(
+            f"'{clean(str(value)[:40])}' is not a time.", "source_time must be a timestamp, or text in ISO 8601"
+        ) from None
+    return at if at is None else at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

@@ -217,6 +217,10 @@ class Metadata(Protocol):
         version has marked it; whether it did."""
         ...
 
+    async def vlba_news(self, query: str) -> list[tuple[str, str | None, datetime | None]]:
+        """What a site's query on this database finds for the VLBA's queue: its columns uid, project, source_time."""
+        ...
+
     async def ping(self) -> str:
         """Log in and look; a sentence."""
         ...

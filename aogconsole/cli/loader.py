@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -129,7 +130,8 @@ def rules(config: Config) -> LoaderRules:
         Kind.EXECUTION_BLOCK: timedelta(seconds=given.execblock_overlap),
         Kind.CALIBRATION: timedelta(seconds=given.calibration_overlap),
     }
-    return LoaderRules(given.interval, overlaps, {queue: site.limits(config, queue) for queue in Queue})
+    query = Path(given.vlba_query) if given.vlba_query else None
+    return LoaderRules(given.interval, overlaps, {queue: site.limits(config, queue) for queue in Queue}, query)
 
 
 async def _briefly(end: Awaitable[None]) -> None:

@@ -6,6 +6,7 @@ looks back beyond the newest row. So a loader killed anywhere leaves nothing tha
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -26,8 +27,10 @@ SKEW = timedelta(days=1)
 """A time of the archive further in the future than this is no time to go on from: our clock may be wrong too."""
 LONGEST_REASON = 500
 """Characters: names of files come from outside."""
+LONGEST_NAME = 200
 READY = "judged again: ready"
 TIME_HAS_COME = "its time has come"
+log = logging.getLogger("aogconsole")
 T = TypeVar("T")
 Key = tuple[Kind, str, str]
 
@@ -94,6 +97,24 @@ class Finding:
                 after = items[-1].id
                 changes = [Change(one, item.requeued(one, ""), self._by, TIME_HAS_COME) for one in items]
                 await self._move(tracking, changes)
+
+    async def vlba(self, query: str) -> None:
+        """Enter what a site's own query on the metadata database finds."""
+        rows: dict[Key, Found] = {}
+        for uid, project, at in await self._metadata.vlba_news(query):
+            found = Found(Kind.EXECUTION_BLOCK, uid.strip(), item.version_of(at), project, at)
+            if 0 < len(found.uid) <= LONGEST_NAME and found.uid.isprintable():
+                rows[found.kind, found.uid, found.version] = found
+            else:
+                log.warning("reingestion.vlba_query gives '%s', which is no name: left out", clean(uid[:LONGEST_NAME]))
+        tracking, keys, entered = self._metadata.tracking(Queue.VLBA), list(rows), 0
+        for start in range(0, len(keys), BATCH):
+            new = [rows[key] for key in await tracking.unknown(keys[start : start + BATCH])]
+            if new:
+                await self._ours()
+                entered += await tracking.add(new, self._by, _now())
+        if entered:
+            log.info("found %d items for the VLBA's queue", entered)
 
     # ── new calibrations ─────────────────────────────────────────────────────────────────────────────────────
 

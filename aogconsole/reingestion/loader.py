@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aogconsole import times
@@ -45,6 +46,8 @@ class LoaderRules:
     interval: float
     overlaps: Mapping[Kind, timedelta]
     limits: Mapping[Queue, Limits]
+    vlba_query: Path | None = None
+    """File of a query on the metadata database that finds the VLBA's items."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +307,8 @@ class Loader:
                 await self._part(summary, finding.judge_again)
             if not summary.login_refused:
                 await self._part(summary, lambda: look(Kind.CALIBRATION, finding.calibrations))
+            if rules.vlba_query is not None:
+                await self._vlba(summary, finding, rules.vlba_query)
             if not summary.errors:
                 self._since = None  # the back-fill is done; what failed of it is tried again
             for queue in Queue:
@@ -314,6 +319,13 @@ class Loader:
         finally:
             summary.sent = self._sending.sent - sent_before
         return summary
+
+    async def _vlba(self, summary: Summary, finding: Finding, file: Path) -> None:
+        """A site's own query: what is wrong with it concerns nothing else."""
+        try:
+            await finding.vlba(await asyncio.to_thread(file.read_text, "utf-8"))
+        except (OSError, UnicodeError, MetadataError) as error:
+            summary.errors.append(clean(f"reingestion.vlba_query: {error}"))
 
     async def _part(self, summary: Summary, part: Callable[[], Awaitable[None]]) -> None:
         """One part of the cycle; its failure is kept, but a failure of the database is the whole cycle's."""

@@ -298,6 +298,54 @@ async def test_a_persons_deferral(tmp_path: Path) -> None:
         assert (summary.sent, {row.state for row in await site.rows()}) == (2, {State.QUEUED})
 
 
+async def test_vlba_by_query(tmp_path: Path, postgres: Database) -> None:
+    """A site's query on the metadata database finds the VLBA's items: each once, sent within their limits; what is
+    wrong with it is said, and stops nothing else."""
+    sky = Sky()
+    sky.block(f"{EB}1", BEGAN)
+    query = tmp_path / "vlba.sql"
+    query.write_text("-- ours\nselect name as uid, project, ended as source_time from observed -- all;\n;\n")
+    with archive_of(sky) as archive:
+        async with station(
+            tmp_path, archive, postgres.dsn, f"memory:{tmp_path.name}", database_password=postgres.password,
+            settings='vlba_query = "vlba.sql"\nvlba_per_project = 1',
+        ) as site:  # fmt: skip
+            summary = await site.once()
+            assert "vlba_query" in summary.errors[0]
+            assert summary.sent == 1
+            postgres.ask(
+                "create table observed as select 'BX' || n as name, 'BX00' || n / 2 as project,"
+                " timestamptz '2020-01-01 12:30:00+00' as ended from generate_series(1, 4) as g(n)"
+                " union all select e'bad\\nname', 'BX009', null"
+            )
+            postgres.ask("grant select on observed to public")
+            for _ in range(2):
+                summary = await site.once()
+                assert summary.errors == []
+                rows = await site.metadata.tracking(Queue.VLBA).items()
+                assert {(row.uid, row.project) for row in rows} == {
+                    ("BX1", "BX000"), ("BX2", "BX001"), ("BX3", "BX001"), ("BX4", "BX002"),
+                }  # fmt: skip
+                assert {row.source_time for row in rows} == {datetime(2020, 1, 1, 12, 30, tzinfo=UTC)}
+                assert sum(row.state is State.QUEUED for row in rows) == 3
+            for wrong in ("delete from observed", "select 1", "", "\x00"):
+                query.write_text(wrong)
+                assert "vlba_query" in (await site.once()).errors[0]
+            query.unlink()
+            assert "vlba_query" in (await site.once()).errors[0]
+
+
+async def test_vlba_by_query_embedded(tmp_path: Path) -> None:
+    """The same in SQLite, where times are texts."""
+    async with small(tmp_path, Sky()) as site:
+        assert await site.metadata.vlba_news(
+            "select 'B' as uid, 'P' as project, '2020-01-01T12:30:00Z' as source_time"
+        ) == [("B", "P", datetime(2020, 1, 1, 12, 30, tzinfo=UTC))]
+        for wrong in ("drop table alma_ouses", "select 1 as uid, 'P' as project, 'noon' as source_time"):
+            with pytest.raises(MetadataError):
+                await site.metadata.vlba_news(wrong)
+
+
 async def test_killed_between_mark_and_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader that ends after the mark and before the row: the next cycle puts it right."""
     sky = Sky(structure=[MOUS])
