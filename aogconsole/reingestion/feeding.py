@@ -64,7 +64,7 @@ class Feeding:
         limits = rules.limits[self._queue]
         wanted = min(BATCH, limits.total)
         self.places = await self._table.reserve(station.owner, wanted, limits, now(), rules.lease)
-        if not self.places:
+        if not self.places and not self._held:  # what is held is tried all the same: others may reserve all, for long
             await station.sleep(station.pace.poll, self._alarm)
             return
         room = self.places - len(self._held)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 
-from aogconsole.errors import OutsideError
+from aogconsole.errors import BrokerError, OutsideError
 from aogconsole.reingestion.feeding import Feeding
 from aogconsole.reingestion.item import State
 from aogconsole.reingestion.launching import Launching
@@ -48,7 +48,6 @@ class Runner:
         self._sending = Sending(station.outside.metadata, station.outside.broker, station.owner)
         self._rebuilt = 0.0
         self._alarm = station.alarm()
-        self._changed = station.alarm()
         self._beat: tuple[float, object] = (0.0, None)
 
     def stop(self) -> None:
@@ -65,6 +64,7 @@ class Runner:
         recorders = [self._start(f"record of {queue}", one.record, ended) for queue, one in self._launching.items()]
         others = [self._start(f"looks after {queue}", one.step) for queue, one in self._reconciling.items()]
         others += [
+            self._start("queues", self._have_queues),
             self._start("notes", self._keep),
             self._start("events", self._listening.step),
             self._start("changes", self._watch),
@@ -112,9 +112,9 @@ class Runner:
                     await one.ended()
         for one in self._launching.values():
             one.abandon()
-        for feeding in self._feeding.values():
-            await self._briefly(feeding.give_back())
-        await self._briefly(self._note(now(), "stopped"))
+        goodbyes = [one.give_back() for one in self._feeding.values()]
+        goodbyes += [self._note_event(), self._note(now(), "stopped")]
+        await asyncio.gather(*(self._briefly(one) for one in goodbyes))
 
     async def _briefly(self, call: Awaitable[None]) -> None:
         try:
@@ -124,6 +124,17 @@ class Runner:
             log.info("at the end: %s", error)
 
     # ── what else it does ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _have_queues(self) -> None:
+        """Make the queues that are not there; where we may not, the administrator does (`broker declare`)."""
+        station, broker = self._station, self._station.outside.broker
+        try:
+            for queue in (OUR_EVENTS, *(one.messages for one in station.queues)):
+                await broker.depth(queue)
+        except BrokerError:
+            for line in await broker.declare():
+                log.info("%s", line)
+        await station.stopping.wait()
 
     async def _keep(self) -> None:
         """Hear whether we are paused, keep the leases of what is launched, tell how we are."""
@@ -137,9 +148,7 @@ class Runner:
             ids = [one for of, one in station.launching if of is queue]
             if ids:
                 await station.tracking[queue].renew(station.owner, ids, now() + lease)
-        if station.last_event is not None:
-            heard, station.last_event = station.last_event, None
-            await metadata.note("last_event", heard, now())
+        await self._note_event()
         clock, told = asyncio.get_running_loop().time(), self._told()
         if told != self._beat[1] or clock - self._beat[0] > HEARTBEAT:
             self._beat = clock, told
@@ -162,6 +171,12 @@ class Runner:
         key = f"runner:{station.owner.rpartition(':')[0]}"
         document = {"state": state, "owner": station.owner, **self._told(), "counted": dict(station.counted)}
         await station.outside.metadata.note(key, document, at)
+
+    async def _note_event(self) -> None:
+        station = self._station
+        heard, station.last_event = station.last_event, None
+        if heard is not None:
+            await station.outside.metadata.note("last_event", heard, now())
 
     async def _watch(self) -> None:
         """Be woken when rows changed, by whomever."""
@@ -194,7 +209,7 @@ class Runner:
         if await self._idle():
             self.stop()
         else:
-            await self._station.sleep(self._station.pace.poll / 5, self._changed)
+            await self._station.sleep(self._station.pace.poll / 5)
 
     async def _idle(self) -> bool:
         """Whether nothing is left that could be done now; paused, only what runs is waited for. Raises OutsideError."""

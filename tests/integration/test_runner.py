@@ -7,16 +7,18 @@ import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from aogconsole.cli.runner import serve
 from aogconsole.reingestion.item import Change, Item, Queue, State, requeued
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start
 from backends.reingestion_ports import Message
 from tests.support.postgres import Database
 from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost
-from tests.support.runners import Runners, terminate
+from tests.support.runners import FAST, Runners, terminate
 
 ALMA = Queue.ALMA.messages
 
@@ -141,6 +143,18 @@ async def _says(site: Runners, text: str) -> bool:
 
 async def _are(site: Runners, state: State, many: int) -> bool:
     return (await site.states())[state] == many
+
+
+async def test_on_the_embedded_site(tmp_path: Path) -> None:
+    """SQLite and the broker in the process: the same runner."""
+    async with Runners(tmp_path, f"sqlite:{tmp_path}/metadata.db", f"memory:{tmp_path}") as site:
+        site.write(limit=2)
+        site.workflow_does("sleep 0.05")
+        await site.add(6)
+        await serve(site.config, tuple(Queue), "embedded", until_idle=True, pace=FAST)
+        assert await site.states() == {State.DONE: 6}
+        assert set(site.starts().values()) == {1}
+        assert site.most_at_once()[""] == 2
 
 
 # ── failure, retry, redrive ──────────────────────────────────────────────────────────────────────────────────
@@ -391,6 +405,32 @@ async def test_it_ends_on_sigterm_and_leaves_messages_and_places_to_others(site:
     await site.ended()
     assert await site.states() == {State.DONE: 4}
     assert set(site.starts().values()) == {1}
+
+
+async def test_queues_that_are_not_there_are_made(site: Runners, rabbitmq: Vhost) -> None:
+    """A broker that was set up anew: what was queued is sent again, in time."""
+    for name in (ALMA, OUR_EVENTS):
+        rabbitmq.node.api("DELETE", f"queues/{quote(rabbitmq.name, safe='')}/{name}")
+    await site.add(2)
+    site.start()
+    await site.ended()
+    assert await site.states() == {State.DONE: 2}
+
+
+async def test_it_ends_in_time_though_nobody_answers(frail_postgres: Database, rabbitmq: Vhost, tmp_path: Path) -> None:
+    """A frozen database holds up no end."""
+    async with Runners(tmp_path, frail_postgres.dsn, rabbitmq.url, rabbitmq.password, frail_postgres.password) as site:
+        process = site.start(until_idle=False)
+        await site.until(lambda: _says(site, "runs: alma, vlba"))
+        await site.until(lambda: _noted(site))
+        with frail_postgres.server.frozen():
+            terminate(process)
+            await asyncio.to_thread(process.join, 5)
+            assert process.exitcode == 0, site.log
+
+
+async def _noted(site: Runners) -> bool:
+    return any(key.startswith("runner:") for key in await site.metadata.notes())
 
 
 # ── what is outside goes away ────────────────────────────────────────────────────────────────────────────────
