@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from aogconsole.errors import BrokerError
 from aogconsole.reingestion.messages import COMMANDS, Sender, Start, start_body, start_key
 from aogconsole.text import clean
 from backends.reingestion_ports import Broker, Launch, Message, Seen
@@ -24,13 +23,10 @@ class AmqpLauncher:
         self._broker, self._sender = broker, sender
 
     async def launch(self, start: Start, site: str) -> Launch:
-        """Send the command to a site, confirmed and mandatory."""
+        """Send the command to a site, confirmed and mandatory. Raises BrokerError: nothing was given to the broker."""
         key = start_key(site)
         message = Message(start.workflow_id, start_body(start, self._sender, datetime.now(UTC)), key, COMMANDS)
-        try:
-            published = await self._broker.publish([message])
-        except BrokerError as error:  # nothing was given to the broker
-            return Launch("refused", str(error))
+        published = await self._broker.publish([message])
         if message.id in published.confirmed:
             return Launch("started")
         if message.id in published.returned:

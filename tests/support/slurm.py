@@ -133,6 +133,16 @@ class Slurm:
                     process.wait(1)
                 process.kill()
                 process.wait()
+        self._end_steps()
+
+    def _end_steps(self) -> None:
+        """Jobs' own servers, which wait for ever for a controller that forgot them."""
+        mark = f"SLURM_CONF={self.root / 'slurm.conf'}".encode()
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                ours = mark in path.read_bytes().split(b"\0")
+                if ours and path.with_name("comm").read_text() == "slurmstepd\n":
+                    os.kill(int(path.parent.name), signal.SIGKILL)
 
     def _listens(self) -> bool:
         """Asking before would cost a client's pause of a second."""
