@@ -240,7 +240,7 @@ async def connected(address: Address) -> Connection:
 
 async def rows(connection: Connection, sql: str, **values: Value) -> list[Row]:
     """Run a statement with `:name` parameters; its rows, if it has any."""
-    cursor = await connection.execute(_bound(sql), values or None)
+    cursor = await connection.execute(_bound(sql) if values else sql, values or None)
     return await cursor.fetchall() if cursor.description else []
 
 
