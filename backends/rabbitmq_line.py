@@ -176,6 +176,7 @@ class Line:
         """End the connection; it may be wanted again later."""
         keeper, self._keeper = self._keeper, None
         connection, self._connection = self._connection, None
+        self._to(BrokerState("closed"))
         if keeper:
             keeper.cancel()
             await asyncio.wait({keeper})
@@ -188,7 +189,6 @@ class Line:
             if not gone.done():
                 connection.abort("the broker does not answer")
         self._failure = None
-        self._to(BrokerState("closed"))
 
     # ── the connection ──
 
@@ -202,6 +202,8 @@ class Line:
             self._failure = None
             self._hurry.set()
         while not (self._connection and self._connection.is_open):
+            if self._keeper is None:
+                raise BrokerError("the line to the broker was closed")
             failure = self._failure
             if failure and (now or isinstance(failure, LoginRefused)):
                 raise failure

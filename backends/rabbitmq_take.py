@@ -53,6 +53,8 @@ class Taker:
 
     def _judge(self, gone: ChannelGone, again: int) -> None:
         """Whether to try anew: the line broke (it waits before it comes back), or our channel was stale."""
+        if self._line.state.word == "closed":
+            raise BrokerError("the line to the broker was closed")
         if gone.code == _BROKEN or (gone.code == _STALE and not again):
             return
         if gone.code == _MISSING:

@@ -525,6 +525,20 @@ async def test_the_documented_permissions(rabbitmq: Vhost) -> None:
                 await broker.take(queue, 1, 1.0)
 
 
+async def test_closed_under_a_reader(rabbitmq: Vhost) -> None:
+    """Who waits is told, and the line stays closed."""
+    async with TcpProxy(rabbitmq.node.port) as proxy, line(rabbitmq, port=proxy.port) as broker:
+        await broker.declare()
+        waiting = [asyncio.create_task(broker.take(queue, 1, 60.0)) for queue in (WORK, OTHER)]
+        await broker.publish(work(1))
+        await waiting[0]
+        await broker.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(BrokerError, match="closed"):
+                await waiting[1]
+        assert (broker.state.word, proxy.connected) == ("closed", 2)
+
+
 async def test_two_connections_at_most(rabbitmq: Vhost) -> None:
     """However much is asked at once, from nothing."""
     async with TcpProxy(rabbitmq.node.port) as proxy, line(rabbitmq, port=proxy.port) as broker:
