@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -27,6 +28,8 @@ STILL = 0.3
 """Seconds in which a newcomer sees that nothing moves any more; more than the console's guard after a jump."""
 QUICK = 0.1
 """The same for whoever knows the keys."""
+MOVED = 0.05
+"""Seconds in which a cursor has come to rest that several keys move."""
 SOON = 1.0
 """Seconds in which one console sees what another does."""
 
@@ -102,9 +105,12 @@ class Console(Terminal):
     def back(self) -> None:
         """Escape until no dialog is on top."""
         for _ in range(5):
-            if not dialog(self.steady(face, QUICK)):
+            title = dialog(self.steady(face, QUICK))
+            if not title:
                 return
-            self.press("escape")
+            self.send("escape")
+            with contextlib.suppress(TimeoutError):  # it may have cleared something in it first
+                self.wait_for(lambda text, title=title: dialog(text) != title, SOON)  # type: ignore[misc]
         raise TimeoutError(f"a dialog stays\n{self.text}")
 
     def choose(self, ticket: str) -> None:
@@ -116,12 +122,19 @@ class Console(Terminal):
                 if row.ticket == ticket:
                     self.wait_for(f"─ #{ticket} · ")
                     return
-                self.send("j")
+                self.send("j" * self._steps(row, ticket))
                 try:
                     row = selected(self.wait_for(lambda text, row=row: selected(text) not in (None, row), SOON))  # type: ignore[misc]
                 except TimeoutError:  # the last, or it came late
                     row = None
+                else:
+                    row = selected(self.steady(selected, MOVED))
         raise TimeoutError(f"{ticket} is not in the queue\n{self.text}")
+
+    def _steps(self, row: Row, ticket: str) -> int:
+        """From the line with the cursor to the first of a ticket, or to the last that is in sight."""
+        below = list(dropwhile(lambda one: one != row, self.queue))
+        return max(next((place for place, one in enumerate(below) if one.ticket == ticket), len(below) - 1), 1)
 
 
 def face(text: str) -> str:

@@ -1,6 +1,7 @@
 """A real terminal for a program under test: a pty whose every byte is kept, its screen as pyte sees it.
 
-A thread reads all the time, so that the program never waits for the test. `TmuxTerminal` puts tmux in between.
+A thread reads all the time, so that the program never waits for the test. Colours are in the bytes only: pyte takes
+them letter by letter, and they are most of what a program writes. `TmuxTerminal` puts tmux in between.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ ON = {7: "line wrap", 25: "cursor"}
 """Those that it must leave switched on."""
 ALTERNATE = 1049
 _MODES = re.compile(rb"\x1b\[\?([\d;]+)([hl])")
+_COLOURS = re.compile(rb"\x1b\[[\d;:]*m")
+_CUT_OFF = re.compile(rb"\x1b(?:\[[\d;:]*)?\Z")
+"""Bytes that may be the beginning of a colour."""
 _KEYBOARD = re.compile(rb"\x1b\[([<>])\d*u")
 KEYS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "up": "\x1b[A", "down": "\x1b[B", "right": "\x1b[C",
         "left": "\x1b[D", "home": "\x1b[H", "end": "\x1b[F", "pageup": "\x1b[5~", "pagedown": "\x1b[6~",
@@ -83,6 +87,8 @@ class Terminal:
         self._raw, self._parsed = bytearray(), 0
         self._screen = Screen(cols, rows)
         self._stream = pyte.ByteStream(self._screen)
+        self._lines: dict[int, str] = {}
+        self._shown = ""
         self._news = threading.Condition()
         self._over, self._wake = False, os.pipe()
         self._process = subprocess.Popen(
@@ -121,13 +127,6 @@ class Terminal:
         """The screen now: its lines, without trailing blanks."""
         with self._news:
             return self._text()
-
-    @property
-    def screen(self) -> Screen:
-        """pyte's screen now: colours and cursor."""
-        with self._news:
-            self._text()
-            return self._screen
 
     def wait_for(self, what: str | Callable[[str], object], timeout: float = 20.0) -> str:
         """Wait until the screen shows a text (or a condition on it is true); the screen. Raises TimeoutError."""
@@ -213,10 +212,18 @@ class Terminal:
         self._wake = (-1, -1)
 
     def _text(self) -> str:
-        new = bytes(self._raw[self._parsed :])
+        new, screen = bytes(self._raw[self._parsed :]), self._screen
+        if cut := _CUT_OFF.search(new, max(len(new) - 99, 0)):
+            new = new[: cut.start()]
         self._parsed += len(new)
-        self._stream.feed(new)
-        return "\n".join(line.rstrip() for line in self._screen.display)
+        self._stream.feed(_COLOURS.sub(b"", new))
+        if screen.dirty:
+            for y in screen.dirty:
+                line = screen.buffer[y]
+                self._lines[y] = "".join([line[x].data for x in range(screen.columns)]).rstrip()
+            screen.dirty.clear()
+            self._shown = "\n".join([self._lines[y] for y in range(screen.lines)])
+        return self._shown
 
     def _until(self, true: Callable[[], object], what: object, timeout: float) -> str:
         end = time.monotonic() + timeout

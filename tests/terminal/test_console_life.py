@@ -53,7 +53,7 @@ def test_a_storm_of_resizes(tmp_path: Path) -> None:
             console.send(key)
             console.wait_for(lambda text, title=title: dialog(text).startswith(title))  # type: ignore[misc]
             storm(console)
-            console.steady(face)
+            console.steady(face, QUICK)
             console.wait_for(lambda text, title=title: dialog(text).startswith(title))  # type: ignore[misc]
             console.back()
         for pane in "214":
@@ -61,13 +61,11 @@ def test_a_storm_of_resizes(tmp_path: Path) -> None:
             storm(console)
         for rows, cols in ((12, 40), (24, 80), (40, 160)):
             console.resize(rows, cols)
-            console.steady(face)
             console.send("1")
-            text = console.wait_for(lambda text: re.search("│[! ]>", text) and "enter decide" in text)
-            assert text.count("\n") == rows - 1
-        console.steady(face, QUICK)
-        assert counts(console.text)[0] == 18
-        assert len(queue(console.text)) > 10
+            console.wait_for(
+                lambda text: re.search("│[! ]>", text) and text.rsplit("\n", 1)[-1].startswith(" enter decide")
+            )
+        console.wait_for(lambda text: counts(text)[0] == 18 and len(queue(text)) > 10)
         console.press("q", "y")
         assert console.wait_exit() == 0
         assert console.restored(), console.left_behind()
