@@ -304,8 +304,11 @@ def main() -> None:
         if not given.empty:
             with_tables(server)
         print(server.dsn(server.create("template0" if given.empty else _TEMPLATE)), flush=True)
-        with suppress(KeyboardInterrupt):
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        ends = {signal.SIGINT, signal.SIGTERM}
+        for one in ends:
+            signal.signal(one, signal.SIG_DFL)  # a shell that puts it into the background has one ignored
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":
