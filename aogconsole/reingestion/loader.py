@@ -116,6 +116,8 @@ class Loader:
         self._lock: Alone | None = None
         self._changed = asyncio.Event()
         self._run_now = False
+        self._last: float | None = None
+        """When our last cycle ended; a lock that was lost and is taken again makes no new one."""
         self._failures = 0
         self._rest = 0.0
         self._rebuild_at = 0.0
@@ -182,7 +184,6 @@ class Loader:
     async def _work(self) -> None:
         """Cycles, and between them what becomes due, while the lock is ours."""
         clock = asyncio.get_running_loop().time
-        last: float | None = None
         while True:
             rules = await asyncio.to_thread(self._fresh)
             await self._ours()
@@ -190,13 +191,13 @@ class Loader:
             pause = self._pace.poll
             if await self._paused():
                 pass
-            elif last is None or self._run_now or clock() >= last + self._wait(rules):
+            elif self._last is None or self._run_now or clock() >= self._last + self._wait(rules):
                 self._run_now = False
                 await self._told_cycle(rules, goes_on=True)
-                last = clock()
+                self._last = clock()
             else:
                 await self._tend(rules)
-                pause = max(0.0, min(pause, last + self._wait(rules) - clock()))
+                pause = max(0.0, min(pause, self._last + self._wait(rules) - clock()))
             await asyncio.sleep(min(self._pace.between, pause))
             await self._until_changed(pause - self._pace.between)
 

@@ -14,9 +14,12 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
+import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
@@ -28,14 +31,18 @@ from aogconsole.config import Config
 from aogconsole.reingestion.item import Item, Queue, State, version_of
 from aogconsole.reingestion.loader import Loader, Outside, Pace, Summary
 from backends import metadata_postgres, metadata_sqlite, oracle_news, rabbitmq
+from backends.memory_broker import MemoryBroker
 from backends.reingestion_ports import Broker, Metadata
 from tests.support.oracle import SCHEMA, TestArchive
+from tests.support.postgres import Database
 
 IMPORTED = (capo, metadata_postgres, metadata_sqlite, oracle_news, rabbitmq)
 """What a loader imports when it needs it: here before the fork, so that each starts at once."""
 FAST = Pace(stand_by=0.1, poll=0.1, between=0.02, rebuild=0.2, backoff=0.2, once=5.0)
 TABLES = SCHEMA.read_text("utf-8").partition("\ninsert into")[0]
 BEGAN = datetime(2020, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+MOUS, EB = "uid://A001/X1/X1", "uid://A002/X1/X"
 CUSTOM = "member.scriptForFluxCalibration.py"
 Key = tuple[str, str, str]
 """Kind, uid, version."""
@@ -196,6 +203,85 @@ async def station(
             await asyncio.to_thread(one.join, 10)
         await made.broker.close()
         await made.metadata.close()
+
+
+@asynccontextmanager
+async def small(folder: Path, sky: Sky, broker: str = "memory:") -> AsyncIterator[Station]:
+    """A site in one process: SQLite and the broker in memory, one of its own."""
+    MemoryBroker.shared(folder.name)
+    with archive_of(sky) as archive:
+        async with station(folder, archive, f"sqlite:{folder}/m.db", f"{broker}{folder.name}") as made:
+            recognize(folder, *sky.structure)
+            yield made
+
+
+def recognize(folder: Path, *mous: str) -> None:
+    """Have MOUSs in `alma_ouses`, as a workflow does."""
+    line = sqlite3.connect(folder / "m.db")
+    with line:
+        line.executemany("insert into alma_ouses(mous_uid) values (?)", [(one,) for one in mous])
+    line.close()
+
+
+def recognized(database: Database, sky: Sky) -> None:
+    """The same in PostgreSQL."""
+    rows = ", ".join(f"('{mous}')" for mous in sky.structure)
+    database.ask(f"insert into alma_ouses(mous_uid) values {rows}")  # noqa: S608
+
+
+def marks(folder: Path) -> dict[str, tuple[str, str]]:
+    """Marked MOUSs."""
+    line = sqlite3.connect(folder / "m.db")
+    found = line.execute(
+        "select mous_uid, calibration_status, calibration_version from alma_ouses where calibration_status is not null"
+    ).fetchall()
+    line.close()
+    return {mous: (status, version) for mous, status, version in found}
+
+
+def events(folder: Path) -> int:
+    """Lines of the history."""
+    line = sqlite3.connect(folder / "m.db")
+    (count,) = line.execute("select count(*) from reingestion_event").fetchone()
+    line.close()
+    return int(count)
+
+
+async def until(true: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+    """Wait for something to be so."""
+    end = time.monotonic() + within
+    while not await true():
+        assert time.monotonic() < end, "it did not come true"
+        await asyncio.sleep(0.05)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """The verb sets handlers of signals: here they are put back."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(one) for one in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@asynccontextmanager
+async def running(site: Station, interval: float = 3600.0) -> AsyncIterator[None]:
+    """A loader at work in this process."""
+    task = asyncio.create_task(site.loader(interval).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def note(site: Station) -> dict[str, object]:
+    """The loader's note."""
+    found = (await site.metadata.notes()).get("loader")
+    return dict(found.value) if found else {}
 
 
 def archive_of(sky: Sky) -> TestArchive:
