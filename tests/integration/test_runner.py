@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import gethostname
 from urllib.parse import quote
 
 import pytest
 
 from aogconsole.cli.runner import serve
 from aogconsole.reingestion.item import Change, Item, Queue, State, requeued
-from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start
-from backends.reingestion_ports import Message
+from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start, work
+from aogconsole.reingestion.sending import Sending
+from backends.reingestion_ports import Limits, Message
 from tests.support.postgres import Database
 from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost
@@ -309,20 +312,26 @@ async def test_what_a_dead_runner_claimed_and_never_launched_is_launched_once(si
     assert dict(site.starts()) == {row.workflow_id: 1}
 
 
-async def _claimed_and_left(site: Runners) -> None:
-    """Claim all rows as a runner on this host that is no more."""
-    from datetime import timedelta
-    from socket import gethostname
+async def test_what_only_another_host_can_tell_is_left_to_it_for_a_while(tmp_path: Path) -> None:
+    """Then a person is asked: it is never launched here."""
+    async with Runners(tmp_path, f"sqlite:{tmp_path}/metadata.db", f"memory:{tmp_path}") as site:
+        await site.add(1)
+        await _claimed_and_left(site, "another.example.org")
+        await serve(site.config, (Queue.ALMA,), "here", until_idle=True, pace=replace(FAST, lease=0.05))
+        (row,) = await site.rows()
+        assert row.state is State.LAUNCH_UNKNOWN
+        assert "only the host that launched it" in row.reason
+        assert not site.told
+        assert (await site.table().events(row.id))[-1].at - row.created_at > timedelta(seconds=0.5)
 
-    from aogconsole.reingestion.messages import Work, work
-    from aogconsole.reingestion.sending import Sending
-    from backends.reingestion_ports import Limits
 
+async def _claimed_and_left(site: Runners, host: str = "") -> None:
+    """Claim all rows as a runner, on this host unless another is named, that is no more."""
     limits, now = Limits(4), datetime.now(UTC)
     await Sending(site.metadata, site.broker, "test").send(Queue.ALMA, limits)
     taken = await site.broker.take(ALMA, 10, 5)
-    wanted: list[Work] = [work(one.body) for one in taken]
-    claims = await site.table().claim(wanted, f"gone@{gethostname()}:1", limits, now, timedelta(seconds=0.5))
+    wanted = [work(one.body) for one in taken]
+    claims = await site.table().claim(wanted, f"gone@{host or gethostname()}:1", limits, now, timedelta(seconds=0.5))
     assert len(claims.launching) == len(taken)
     await site.broker.ack(taken)
 
