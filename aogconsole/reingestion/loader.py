@@ -120,7 +120,7 @@ class Loader:
         """When our last cycle ended; a lock that was lost and is taken again makes no new one."""
         self._failures = 0
         self._rest = 0.0
-        self._rebuild_at = 0.0
+        self._rebuild_at = self._send_at = self._send_rest = 0.0
         self._troubles: dict[str, str] = {}
 
     # ── alone ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,6 +229,8 @@ class Loader:
     async def _tend(self, rules: LoaderRules) -> None:
         """Between cycles: send what has become due, and what was lost at the broker."""
         clock = asyncio.get_running_loop().time
+        if clock() < self._send_at:
+            return
         rebuild = clock() >= self._rebuild_at
         if rebuild:
             self._rebuild_at = clock() + self._pace.rebuild
@@ -242,9 +244,11 @@ class Loader:
                     await self._sending.rebuild(queue, self._ours)
         except OutsideError as error:
             self._say("sending", said(error))
-            await asyncio.sleep(self._pace.stand_by)
+            self._send_rest = min(self._pace.rebuild, 2 * self._send_rest or self._pace.stand_by)
+            self._send_at = clock() + self._send_rest
         else:
             self._say("sending", "")
+            self._send_rest = 0.0
 
     def _say(self, what: str, trouble: str) -> None:
         """Say once what does not work, and that it works again."""
