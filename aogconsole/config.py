@@ -27,6 +27,8 @@ PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@|([?&](?:ssl)?password=)[^&\s]+")
 """In an address: `scheme://user:password@host`, or a parameter."""
 HIDDEN = "***"
 """What is shown for a secret."""
+MAY_HOLD_A_PASSWORD = ("metadata.dsn", "broker.url")
+"""Addresses that sites copy from elsewhere as they are; shown masked. A reference to a secret is better, and wins."""
 HUGE = 1e9
 """No number of ours is as large; in seconds it is 31 years."""
 
@@ -316,9 +318,8 @@ def _check(settings: Settings, path: Path) -> None:
             raise ConfigError(
                 f"{key} in {path} is neither {', '.join(schemes[:-1])} nor {schemes[-1]}", "see `config init`"
             )
-        if masked(url) != url:
-            where = {"metadata.dsn": "metadata.password", "broker.url": "broker.password"}.get(key, f"{key}_password")
-            hint = "it is asked without an account" if key == "ngas.url" else f"{where} says where it is kept"
+        if masked(url) != url and key not in MAY_HOLD_A_PASSWORD:
+            hint = "it is asked without an account" if key == "ngas.url" else f"{key}_password says where it is kept"
             raise ConfigError(f"{key} in {path} holds a password", hint)
 
 

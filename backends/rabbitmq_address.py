@@ -16,12 +16,16 @@ HEARTBEAT = 20
 """Seconds; a peer that is silent for two of them is given up."""
 BLOCKED = 300.0
 """Seconds after which a connection that the broker blocks is made anew."""
+GUEST = "guest"
+"""RabbitMQ's own account, with itself as password; from the broker's host only."""
 _URL_HINT = "write it like amqp://user@rabbit.example.org:5672/vhost, user and vhost percent-encoded"
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the broker is, read from `amqp://user@host:port/vhost`."""
+    """Where the broker is, read from `amqp://user@host:port/vhost`.
+
+    A password in the URL counts when no other is given; without a user it is the broker's `guest`."""
 
     host: str
     port: int
@@ -38,14 +42,14 @@ class Address:
             port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
         except ValueError as error:
             raise ConfigError(f"the broker's address is no URL: {clean(str(error))}", _URL_HINT) from None
-        if parts.scheme not in ("amqp", "amqps") or not parts.hostname or not parts.username:
-            raise ConfigError("the broker's address is no amqp URL with a user and a host", _URL_HINT)
-        if parts.password is not None:
-            raise ConfigError("the broker's URL holds a password", "put it into a file that broker.password names")
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+            raise ConfigError("the broker's address is no amqp URL with a host", _URL_HINT)
         if parts.query or parts.fragment or parts.path.count("/") > 1:
             raise ConfigError("the broker's URL has more than user, host, port and vhost", _URL_HINT)
         tls = _context(ca) if parts.scheme == "amqps" else None
-        return cls(parts.hostname, port, unquote(parts.path[1:]) or "/", unquote(parts.username), password, tls)
+        user = unquote(parts.username) if parts.username else GUEST
+        password = password or (unquote(parts.password) if parts.password else "" if parts.username else GUEST)
+        return cls(parts.hostname, port, unquote(parts.path[1:]) or "/", user, password, tls)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

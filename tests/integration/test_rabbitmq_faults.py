@@ -23,6 +23,7 @@ import pytest
 from aogconsole.errors import BrokerError, ConfigError
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, command_queue
 from backends.rabbitmq import RabbitBroker
+from backends.rabbitmq_address import Address
 from backends.rabbitmq_line import LoginRefused
 from backends.rabbitmq_publish import WINDOW
 from backends.reingestion_ports import Message, Published
@@ -374,7 +375,7 @@ async def test_tls(rabbitmq: Vhost, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://x/", "no amqp URL"), ("amqp://host/v", "no amqp URL"), ("amqp://u:pw@host/v", "holds a password"),
+        ("http://u:pw@x/", "no amqp URL"), ("amqp:///v", "no amqp URL"), ("amqp://u:pw@host/a/b", "more than"),
         ("amqp://u@host:port/v", "no URL"), ("amqp://u@host/a/b", "more than"), ("amqp://u@[::1/", "no URL"),
         ("amqp://u@host/?heartbeat=1", "more than"),
     ],
@@ -384,6 +385,20 @@ def test_addresses_that_are_none(url: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         RabbitBroker(url)
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "account"),
+    [
+        ("amqp://u:p%40w@host/v", "", ("u", "p@w")), ("amqp://u:pw@host/v", "kept", ("u", "kept")),
+        ("amqp://u@host/v", "", ("u", "")), ("amqp://host:5673", "", ("guest", "guest")),
+    ],
+)  # fmt: skip
+def test_accounts_in_addresses(url: str, given: str, account: tuple[str, str]) -> None:
+    """A password in the URL counts when no other is given, and is never shown."""
+    address = Address.parse(url, given)
+    assert (address.user, address.password) == account
+    assert "pw" not in f"{address} {address!r}"
 
 
 def test_a_file_of_certificates_that_is_none(tmp_path: Path) -> None:

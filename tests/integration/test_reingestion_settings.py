@@ -122,9 +122,7 @@ def test_what_is_wrong_is_told_apart(place: Place) -> None:
     [
         ([("[metadata]\ndsn = ", '[metadata]\ndsn = "" #')], "metadata.dsn is not set"),
         ([("[metadata]\ndsn = ", '[metadata]\ndsn = "mysql://x/y" #')], "metadata.dsn"),
-        ([("[metadata]\ndsn = ", '[metadata]\ndsn = "postgresql://u:s3cret@h/d" #')], "metadata.dsn in"),
         ([("[broker]\nurl = ", '[broker]\nurl = "" #')], "broker.url is not set"),
-        ([("[broker]\nurl = ", '[broker]\nurl = "amqp://u:s3cret@h/v" #')], "broker.url in"),
         ([("[broker]\nurl = ", '[broker]\nurl = "amqp://u@h:port/v" #')], "broker.url"),
         ([("[journal]", '[reingestion]\ncapo_profile = "no-such"\n[journal]')], "there is no CAPO profile no-such"),
         ([("[journal]", '[reingestion]\nlauncher = "pbs"\n[journal]')], "reingestion.launcher"),
