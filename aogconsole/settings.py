@@ -1,14 +1,31 @@
 """Every setting, once: its section, name, type, default and what it is for.
 
 The configuration's contract is design section 6. The template of `config init`, the table in the docs and the
-checks of `config.load` are made from these classes. What a dataclass could do and these need not
-(`repr`, `eq`) is left out: every start of a verb would compile it.
+checks of `config.load` are made from these classes. Of a dataclass they have the fields only, and the rest from one
+base: what dataclasses write themselves would be compiled at every start of a verb.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, Literal
+
+
+class Section:
+    """Made once, by keywords; does not change."""
+
+    def __init__(self, **values: Any) -> None:
+        for one in fields(self):  # type: ignore[arg-type]
+            if one.name in values:
+                value = values.pop(one.name)
+            else:
+                value = one.default_factory() if one.default_factory is not MISSING else one.default
+            object.__setattr__(self, one.name, value)
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
 def setting(
@@ -25,8 +42,8 @@ def setting(
     return field(default=default, metadata=given)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Journal:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Journal(Section):
     """Where everything is kept."""
 
     path: str = setting("", "the journal; terminal logs lie beside it in runs/", path=True)
@@ -34,8 +51,8 @@ class Journal:
     syslog: str = setting("/dev/log", 'socket that gets the head of the history; "" for none', path=True)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Archive:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Archive(Section):
     """The ALMA archive over Oracle Net, read only."""
 
     dsn: str = setting("", "host:1521/SERVICE")
@@ -45,8 +62,8 @@ class Archive:
     queries: str = setting("", "folder of .sql files that replace ours, by name", path=True)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Staging:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Staging(Section):
     """The staging host, over SSH."""
 
     host: str = setting("almasciencedev.hq.eso.org", "the staging host")
@@ -66,8 +83,8 @@ class Staging:
     warn_days: int = setting(3, "days before deletion at which the console warns", least=0)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Mail:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Mail(Section):
     """The mailbox of requests, and the way of letters."""
 
     inbox: str = setting("", "imaps://user@host/INBOX, imap://..., or maildir:PATH")
@@ -85,8 +102,8 @@ class Mail:
     letters: str = setting("", "folder of letter texts that replace ours, by name", path=True)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Policy:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Policy(Section):
     """What needs a person."""
 
     stage: Literal["ask", "auto"] = setting("ask", "auto: stage what is entitled without asking")
@@ -94,8 +111,8 @@ class Policy:
     timezone: str = setting("UTC", "whose calendar says which day a request came")
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Console:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Console(Section):
     """The screen."""
 
     clipboard: Literal["auto", "osc52", "tmux", "desktop", "off"] = setting(
@@ -105,16 +122,16 @@ class Console:
     keys: tuple[str, ...] = setting((), 'other keys for actions, as "request.stage=S"')
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Metadata:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Metadata(Section):
     """The metadata database of the re-ingestion."""
 
     dsn: str = setting("", "postgresql://user@host/database, or sqlite:PATH (embedded)")
     password: str = setting("", "reference to its password", secret=True)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Broker:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Broker(Section):
     """RabbitMQ."""
 
     url: str = setting("", "amqp://user@host:5672/vhost, amqps://..., or memory: (embedded, one process)")
@@ -122,8 +139,8 @@ class Broker:
     ca: str = setting("", "file of certificates to trust (amqps)", path=True)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Sites:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Sites(Section):
     """Where each workflow is launched (routing key SITE.start)."""
 
     execution_block: str = setting("NAASC", "site of execution blocks' workflows (Charlottesville)")
@@ -131,8 +148,8 @@ class Sites:
     vlba: str = setting("DSOC", "site of the VLBA's workflows")
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Workflows:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Workflows(Section):
     """What the workflows are called (eventName of the command)."""
 
     execution_block: str = setting("AlmaExecutionBlockReingestion", "workflow of an execution block")
@@ -140,8 +157,8 @@ class Workflows:
     vlba: str = setting("VlbaReingestion", "workflow of a VLBA item")
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Reingestion:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Reingestion(Section):
     """QueueLoader and QueueRunner."""
 
     capo_profile: str = setting("", "CAPO profile to read settings from")
@@ -169,8 +186,8 @@ class Reingestion:
     workflows: Workflows = field(default_factory=Workflows)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Ngas:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Ngas(Section):
     """NGAS, where ASDMs are."""
 
     url: str = setting("", "http://host:7777; RETRIEVE?file_id=... is added")
@@ -180,8 +197,8 @@ class Ngas:
     timeout: float = setting(60.0, "seconds without a byte", least=0.1)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Stagecalms:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Stagecalms(Section):
     """The staging command, on the staging host."""
 
     nodes: tuple[str, ...] = setting(("arcp1.hq.eso.org", "arcp9.hq.eso.org"), "cluster nodes")
@@ -195,8 +212,8 @@ class Stagecalms:
     engine: Literal["ssh", "slurm"] = setting("ssh", "how jobs reach a node")
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Settings:
+@dataclass(init=False, repr=False, eq=False, match_args=False)
+class Settings(Section):
     """The whole configuration."""
 
     journal: Journal = field(default_factory=Journal)
