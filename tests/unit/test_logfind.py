@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from widgets.logfind import LogFinder
 
 
@@ -32,6 +34,7 @@ class Text:
 
     def __init__(self) -> None:
         self.matches = Passing()
+        self.tell: Callable[[], None] | None = None
 
     def matching(self, *_wanted: tuple[str, bool]) -> Passing:
         """Its lines."""
