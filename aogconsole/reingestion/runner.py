@@ -32,8 +32,9 @@ BETWEEN_SENDS = 0.2
 """Seconds between two looks at what is due, at the least."""
 REBUILD = 20.0
 """Seconds between two looks for messages that the broker lost."""
-BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING)
-"""Who waits for the runner to be idle waits for these. A launch that nobody can prove may wait for a person."""
+BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING, State.FAILED)
+"""Who waits for the runner to be idle waits for these, for another attempt too. A launch that nobody can prove may wait
+for a person."""
 
 
 class Runner:
@@ -55,7 +56,7 @@ class Runner:
         self._station.stop()
 
     async def run(self, *, until_idle: bool = False) -> None:
-        """Work until `stop`, or (`until_idle`) until nothing is left that could be done now.
+        """Work until `stop`, or (`until_idle`) until nothing is left to do, failed items' next attempts included.
 
         Raises OutsideError when the database is away at the start and nobody is there to wait for it (`until_idle`)."""
         await self._prepare(patient=not until_idle)
@@ -212,7 +213,7 @@ class Runner:
             await self._station.sleep(self._station.pace.poll / 5)
 
     async def _idle(self) -> bool:
-        """Whether nothing is left that could be done now; paused, only what runs is waited for. Raises OutsideError."""
+        """Whether nothing is left to do; paused, only what runs is waited for. Raises OutsideError."""
         station, broker = self._station, self._station.outside.broker
         for queue in station.queues:
             if self._feeding[queue].holding or self._launching[queue].busy:

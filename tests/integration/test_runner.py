@@ -184,6 +184,16 @@ async def test_a_failing_item_is_tried_again_until_it_is_dead_and_lives_when_it_
     await site.ended()
 
 
+async def test_idle_is_who_has_nothing_left_to_try_again(site: Runners) -> None:
+    """A runner that ends when it is idle leaves no item between two attempts."""
+    site.write(attempts=3, retry_delay=0.5)
+    site.workflow_does("what='the disk is full'")
+    await site.add(1)
+    site.start()
+    await site.ended()
+    assert await site.states() == {State.DEAD: 1}
+
+
 async def test_what_cannot_be_launched_fails_with_its_reason_and_stops_nothing_else(site: Runners) -> None:
     """Nobody takes commands at the site: the rows say so."""
     site.write(attempts=1, launcher="amqp")  # and nobody takes commands
