@@ -57,6 +57,7 @@ class Sending:
         self._by = by
         self.sent = 0
         """Messages that were confirmed, since the start."""
+        self._declared = False
 
     async def send(self, queue: Queue, limits: Limits, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
         """Send all that is due, oldest first; gives how many. `go_on` is asked before each batch, and may raise.
@@ -73,10 +74,26 @@ class Sending:
                 await go_on()
             taken, done = await tracking.send(publish, self._by, _now(), BATCH, limits)
             sent += done
+            if done < taken and went.returned and await self._made_queues():
+                went.returned = 0  # they stayed as they were, and now there is a queue for them
+                continue
             if not taken or done < taken:
                 break
         self._tell(queue, went, sent)
         return sent
+
+    async def _made_queues(self) -> bool:
+        """Make the queues that are missing, once; where we may not, the administrator does (`broker declare`)."""
+        if self._declared:
+            return False
+        self._declared = True
+        try:
+            for line in await self._broker.declare():
+                log.info("%s", line)
+        except BrokerError as error:
+            log.warning("%s", error)
+            return False
+        return True
 
     async def rebuild(self, queue: Queue, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
         """Send again the messages that the broker has lost; gives how many. The attempts stay what they are.

@@ -18,6 +18,7 @@ import pytest
 
 from aogconsole import times
 from aogconsole.cli.loader import serve
+from aogconsole.config import load
 from aogconsole.errors import Conflict, MetadataError
 from aogconsole.reingestion.item import Change, Kind, Queue, State, failed, message_id, version_of
 from aogconsole.reingestion.steering import PAUSED
@@ -69,7 +70,7 @@ async def test_a_refused_account_is_tried_once(tmp_path: Path) -> None:
 
 
 async def test_no_work_queue(tmp_path: Path, postgres: Database, rabbitmq: Vhost) -> None:
-    """Messages that the broker returns leave their rows waiting, with one clear line; then they are sent."""
+    """It is made. Where the account may not, the rows stay waiting, with one clear line, until somebody made it."""
     sky = Sky()
     for number in range(30):
         sky.block(f"{EB}{number + 1:x}", BEGAN)
@@ -78,14 +79,18 @@ async def test_no_work_queue(tmp_path: Path, postgres: Database, rabbitmq: Vhost
             tmp_path, archive, postgres.dsn, rabbitmq.url, database_password=postgres.password,
             broker_password=rabbitmq.password,
         ) as site:  # fmt: skip
-            rabbitmq.node.api("DELETE", f"queues/{quote(rabbitmq.name, safe='')}/alma_reingestion")
-            summary = await site.once()
+            queue = f"queues/{quote(rabbitmq.name, safe='')}/alma_reingestion"
+            rabbitmq.node.api("DELETE", queue)
+            poor = rabbitmq.as_user("^$", ".*", ".*")
+            url = poor.url.replace("@", f":{poor.password}@")
+            given = {"AOGCONSOLE_BROKER__URL": url, "AOGCONSOLE_BROKER__PASSWORD": ""}
+            summary = await replace(site, config=load(site.config.file, given)).once()
             assert (summary.sent, summary.waiting) == (0, 30)
             assert "30 messages" in summary.errors[0]
             assert {(row.state, row.attempt) for row in await site.rows()} == {(State.WAITING, 0)}
-            await site.broker.declare()
             summary = await site.once()
-            assert (summary.sent, summary.waiting, len(await site.messages())) == (30, 0, 30)
+            assert (summary.errors, summary.sent, summary.waiting) == ([], 30, 0)
+            assert len(await site.messages()) == 30
 
 
 async def test_lost_messages_are_sent_again(tmp_path: Path) -> None:
