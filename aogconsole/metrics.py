@@ -116,7 +116,8 @@ def reingestion(
 
 
 async def _both(metadata: Metadata, broker: Broker | None) -> list[dict[str, Any]]:
-    return [await overview(metadata, broker, queue) for queue in Queue]
+    # side by side: a broker that is away is waited for once, within our patience
+    return list(await asyncio.gather(*(overview(metadata, broker, queue) for queue in Queue)))
 
 
 def of_overviews(documents: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:

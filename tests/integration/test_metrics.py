@@ -22,6 +22,7 @@ from aogconsole.errors import ConfigError, UsageError
 from aogconsole.reingestion.item import Found, Kind, Queue, State
 from backends.memory_broker import MemoryBroker
 from backends.metadata import open_metadata
+from backends.rabbitmq import RabbitBroker
 from backends.reingestion_ports import Broker, Message, Metadata
 from tests.support.command import call
 from tests.support.desk import request_mail
@@ -111,6 +112,19 @@ def test_what_does_not_answer_is_down(tmp_path: Path) -> None:
         assert ("aogconsole_up", "broker") not in told
         assert not any(name[0].startswith("aogconsole_reingestion_items") for name in told)
         await other.close()
+        await broker.close()
+
+    inside(tmp_path, look)
+
+
+def test_a_broker_that_is_away_hides_nothing_else(tmp_path: Path) -> None:
+    """It is waited for no longer than the scrape waits; the database's numbers come."""
+
+    async def look(metadata: Metadata) -> None:
+        broker = RabbitBroker("amqp://aog@127.0.0.1:1/aog", "x")
+        told = await scraped(metadata, broker)
+        assert (told["aogconsole_up", "metadata"], told["aogconsole_up", "broker"]) == (1, 0)
+        assert told["aogconsole_reingestion_items", "calibration", "alma", "waiting"] == 0
         await broker.close()
 
     inside(tmp_path, look)
