@@ -27,8 +27,6 @@ from backends.reingestion_ports import Broker, Message, Metadata
 from tests.support.command import call
 from tests.support.desk import request_mail
 
-NOW = datetime.now(UTC)
-
 
 def scrape(url: str) -> dict[tuple[str, ...], float]:
     """Every sample by its name and the values of its labels, in the order of their names."""
@@ -67,16 +65,16 @@ def test_reingestion_is_told(tmp_path: Path) -> None:
     """Rows by queue, kind and state, messages, ages, the pair, and what the process counted."""
 
     async def look(metadata: Metadata) -> None:
-        broker = MemoryBroker()
+        broker, now = MemoryBroker(), datetime.now(UTC)
         await broker.declare()
         await broker.publish([Message("1:1", b"{}", Queue.ALMA.messages)])
         await metadata.tracking(Queue.ALMA).add(
-            [Found(Kind.CALIBRATION, f"uid://A001/X1/X{n}", "", None, NOW) for n in (1, 2)], "loader",
-            NOW - timedelta(hours=1),
+            [Found(Kind.CALIBRATION, f"uid://A001/X1/X{n}", "", None, now) for n in (1, 2)], "loader",
+            now - timedelta(hours=1),
         )  # fmt: skip
-        await metadata.note("loader", {"last_cycle": "2026-11-20T01:00:00Z", "error": "no view"}, NOW)
+        await metadata.note("loader", {"last_cycle": "2026-11-20T01:00:00Z", "error": "no view"}, now)
         await metadata.note("runner:a@b", {"state": "running"}, datetime.now(UTC))
-        await metadata.note("runner:c@d", {"state": "running"}, NOW - timedelta(hours=1))
+        await metadata.note("runner:c@d", {"state": "running"}, now - timedelta(hours=1))
         told = await scraped(metadata, broker, lambda: Counter(launched=3))
         assert told["aogconsole_reingestion_items", "calibration", "alma", "waiting"] == 2
         assert told["aogconsole_reingestion_items", "execution_block", "vlba", "dead"] == 0

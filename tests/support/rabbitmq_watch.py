@@ -16,9 +16,13 @@ from pathlib import Path
 
 
 def started(pid: int) -> str:
-    """When a process started, in ticks since boot: with its id that names it for ever. Empty: it is gone."""
+    """When a process started, in ticks since boot: with its id that names it for ever. Empty: it is gone.
+
+    One that only waits to be asked for its exit status, by another process of the run that started it, is gone too.
+    """
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else rest[18]
     return ""
 
 
