@@ -22,7 +22,7 @@ from aogconsole.errors import ConfigError, OutsideError, UsageError
 from aogconsole.reingestion.item import Queue
 
 if TYPE_CHECKING:
-    from aogconsole.reingestion.station import Pace
+    from aogconsole.reingestion.station import Pace, Rules
     from backends.reingestion_ports import Broker, Metadata
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -64,27 +64,18 @@ async def serve(
     from aogconsole.capo import Watcher
     from aogconsole.config import reloaded
     from aogconsole.reingestion.runner import Runner
-    from aogconsole.reingestion.station import Outside, Pace, Rules, Station
+    from aogconsole.reingestion.station import Outside, Pace, Station
 
     if config.file is None:
         raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
     config.sound()
     watcher, pace = Watcher(config, lambda: reloaded(config)), pace or Pace()
-
-    def rules() -> Rules:
-        now = watcher.fresh()
-        given = now.settings.reingestion
-        return Rules(
-            {queue: site.limits(now, queue) for queue in Queue}, given.attempts, timedelta(seconds=given.retry_delay),
-            timedelta(seconds=pace.lease or given.lease), site.event_types(config),
-        )  # fmt: skip
-
     metadata, broker = site.metadata(config), site.broker(config)
     try:
         launcher = site.launcher(config, broker)
         outside = Outside(metadata, broker, launcher, lambda item, queue: site.start_of(config, item, queue))
         owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
-        station = Station(outside, rules, owner, queues, pace)
+        station = Station(outside, lambda: rules(watcher.fresh(), pace.lease), owner, queues, pace)
         running = Runner(station)
         for number in ENDS:
             asyncio.get_running_loop().add_signal_handler(number, running.stop)
@@ -95,6 +86,18 @@ async def serve(
     finally:
         for end in (broker.close(), metadata.close()):
             await _briefly(end)
+
+
+def rules(config: Config, lease: float | None = None) -> Rules:
+    """What a runner asks the configuration for. `lease`: seconds, in place of the configuration's."""
+    from aogconsole import reingestionsite as site
+    from aogconsole.reingestion.station import Rules
+
+    given = config.settings.reingestion
+    return Rules(
+        {queue: site.limits(config, queue) for queue in Queue}, given.attempts, timedelta(seconds=given.retry_delay),
+        timedelta(seconds=lease or given.lease), site.event_types(config),
+    )  # fmt: skip
 
 
 def _measured(
