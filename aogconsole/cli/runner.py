@@ -34,7 +34,7 @@ log = logging.getLogger("aogconsole")
 
 
 @click.command("runner")
-@click.option("--until-idle", is_flag=True, help="End when nothing is queued, running or to be tried again.")
+@click.option("--until-idle", is_flag=True, help="End when nothing is queued, runs or is due soon.")
 @click.option("--queue", type=click.Choice(QUEUES), default="both", show_default=True, help="Which work queue to take.")
 @click.option("--name", default="runner", show_default=True, help="How it is called; one name for each on a host.")
 @METRICS

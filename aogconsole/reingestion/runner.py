@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aogconsole.errors import BrokerError, OutsideError
 from aogconsole.reingestion.feeding import Feeding
@@ -32,9 +32,10 @@ BETWEEN_SENDS = 0.2
 """Seconds between two looks at what is due, at the least."""
 REBUILD = 20.0
 """Seconds between two looks for messages that the broker lost."""
-BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING, State.FAILED)
-"""Who waits for the runner to be idle waits for these, for another attempt too. A launch that nobody can prove may wait
-for a person."""
+BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING)
+"""Who waits for the runner to be idle waits for these. A launch that nobody can prove may wait for a person."""
+SOON = timedelta(seconds=30)
+"""An attempt that is due within this time is waited for, too; a later one is for the runner that is there then."""
 
 
 class Runner:
@@ -56,7 +57,7 @@ class Runner:
         self._station.stop()
 
     async def run(self, *, until_idle: bool = False) -> None:
-        """Work until `stop`, or (`until_idle`) until nothing is left to do, failed items' next attempts included.
+        """Work until `stop`, or (`until_idle`) until nothing is left to do now or soon.
 
         Raises OutsideError when the database is away at the start and nobody is there to wait for it (`until_idle`)."""
         await self._prepare(patient=not until_idle)
@@ -213,7 +214,7 @@ class Runner:
             await self._station.sleep(self._station.pace.poll / 5)
 
     async def _idle(self) -> bool:
-        """Whether nothing is left to do; paused, only what runs is waited for. Raises OutsideError."""
+        """Whether nothing is left to do now or soon; paused, only what runs is waited for. Raises OutsideError."""
         station, broker = self._station, self._station.outside.broker
         for queue in station.queues:
             if self._feeding[queue].holding or self._launching[queue].busy:
@@ -225,7 +226,7 @@ class Runner:
             if station.paused:
                 continue
             due = await station.tracking[queue].due(now())
-            if (due is not None and due <= now()) or await broker.depth(queue.messages):
+            if (due is not None and due <= now() + SOON) or await broker.depth(queue.messages):
                 return False
         return not self._listening.holding and not await broker.depth(OUR_EVENTS)
 
