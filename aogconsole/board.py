@@ -6,14 +6,15 @@ Every text in here has passed `text.clean`: nothing in a board can act on a term
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from aogconsole.values import Value, value
 
-@dataclass(frozen=True, slots=True)
-class Line:
+
+@value(frozen=True)
+class Line(Value):
     """One line of the request queue."""
 
     id: int
@@ -47,8 +48,8 @@ class Line:
     """Requests of the same ticket in this list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+@value(frozen=True)
+class Mark(Value):
     """A milestone of a run, where its line begins in the log file."""
 
     kind: str
@@ -57,8 +58,8 @@ class Mark:
     """Byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+@value(frozen=True)
+class Slot(Value):
     """One staging slot: the run in it, or the last that was, or nothing."""
 
     name: str
@@ -92,8 +93,8 @@ class Slot:
         return self.state in ("failed", "unclear", "lost")
 
 
-@dataclass(frozen=True, slots=True)
-class Light:
+@value(frozen=True)
+class Light(Value):
     """How a connection is."""
 
     name: str
@@ -104,8 +105,8 @@ class Light:
     since: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LetterLine:
+@value(frozen=True)
+class LetterLine(Value):
     """A letter of the selected request."""
 
     id: int
@@ -116,8 +117,8 @@ class LetterLine:
     sent_at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
+@value(frozen=True)
+class Detail(Value):
     """The selected request with its evidence."""
 
     line: Line
@@ -131,8 +132,8 @@ class Detail:
     """The mail as it was read, lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+@value(frozen=True)
+class Act(Value):
     """A row of the history: what somebody did."""
 
     seq: int
@@ -146,8 +147,8 @@ class Act:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+@value(frozen=True)
+class Query(Value):
     """What the operator wants to see."""
 
     text: str = ""
@@ -156,8 +157,8 @@ class Query:
     limit: int = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+@value(frozen=True)
+class Board(Value):
     """Everything on the screen at one moment."""
 
     query: Query = Query()
