@@ -15,7 +15,7 @@ from typing import Final, Literal
 from aogconsole.board import Line
 from aogconsole.requests.request import OPEN, TRANSITIONS, State
 
-Group = Literal["request", "run", "show", "console"]
+Group = Literal["request", "run", "reingestion", "show", "console"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,23 @@ ACTIONS: Final = (
     Action(
         "run.stop", "T", "stop", "End the run of the log pane, or of the selected request; it is then held.", acts=True
     ),
+    Action("reingestion.requeue", "U", "requeue", "Have an item of the re-ingestion sent again.", acts=True),
+    Action(
+        "reingestion.defer",
+        "F",
+        "defer",
+        "Put an item of the re-ingestion aside, for a time or until requeued.",
+        acts=True,
+    ),
+    Action("reingestion.drop", "X", "drop", "Have an item of the re-ingestion never sent.", acts=True),
+    Action("reingestion.run", "I", "run loader", "Have the re-ingestion's loader look for news now.", acts=True),
+    Action(
+        "reingestion.pause",
+        "O",
+        "pause",
+        "Let the re-ingestion's loader and runners take nothing new, or go on; what runs goes on.",
+        acts=True,
+    ),
     Action(
         "show.filter", "slash", "filter", "Show the requests with a text, closed ones too; an empty one shows all open."
     ),
@@ -76,6 +93,7 @@ ACTIONS: Final = (
     Action("show.runs", "R", "runs", "List runs; enter opens a run's log."),
     Action("show.staged", "D", "staged", "List staged data with the days left; K keeps them, or no longer."),
     Action("show.mails", "M", "mails", "List every mail and what became of it, those that are no requests too."),
+    Action("show.reingestion", "Q", "queue", "List the re-ingestion's items; enter tells what became of one."),
     Action("show.handover", "H", "handover", "Sum the shift up: what needs a person, what goes on, what was done."),
     Action("show.connections", "E", "connections", "Tell how each connection is, and try everything once more."),
     Action("show.commands", "C", "commands", "Show what this console did, and what everybody did."),
@@ -104,6 +122,11 @@ FOOTER: Final = (
 """The eight in the last line; in a log pane the pane's own stand there."""
 SPARE: Final = "request.hold"
 """Stands there in the place of what enter does already."""
+QUEUE_FOOTER: Final = (
+    "request.next", "reingestion.requeue", "reingestion.run", "reingestion.pause", "show.next_pane", "show.zoom",
+    "console.help", "console.palette",
+)  # fmt: skip
+"""While the re-ingestion panel has the focus."""
 LOG_FOOTER: Final = ("log.follow", "log.search", "log.filter", "log.milestone_next", "log.wrap", "log.zoom")
 """Of a log pane's keys, those before help and palette."""
 

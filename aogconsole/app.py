@@ -31,7 +31,7 @@ from aogconsole.journal.store import Journal
 from aogconsole.keyboard import Keyboard
 from aogconsole.keymap import keymap
 from aogconsole.mainscreen import MainScreen
-from aogconsole.parts import Parts
+from aogconsole.reingesting import Reingesting
 from aogconsole.text import clean
 from aogconsole.typeahead import TypeAhead
 from aogconsole.watch import Watch
@@ -52,7 +52,7 @@ COMMANDS = 500
 """Commands of this console that are remembered."""
 
 
-class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
+class Console(TypeAhead, Copying, Crash, WindowSize, Reingesting):
     """The app. Its exit code is 0, or 128 and the number of the signal that ended it."""
 
     CSS_PATH = "console.tcss"
@@ -94,7 +94,7 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
             None if session.read_only else AttachedEngine(command(session.config.file), partial(self.record, "engine"))
         )
         self.keyboard = Keyboard(self)
-        self._herald = Herald(self.write, self.who, bell=session.config.settings.console.bell)
+        self.herald = Herald(self.write, self.who, bell=session.config.settings.console.bell)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,7 +113,8 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
         self.main.zoom(on=False)
         self.main.keys(self.keyboard.footer())
         self.main.show(self.board)
-        self._tick()
+        self.expect_queue()
+        self.tick()
 
     def on_mount(self) -> None:
         """Look at the journal only after the first paint."""
@@ -135,7 +136,7 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
         self._watch.start()
         if self._engine is not None:
             self._engine.start()
-        self.set_interval(1.0, self._tick)
+        self.set_interval(1.0, self.tick)
         pane = self._kept.get("pane")
         panes = self.main.panes
         self.main.go(panes[pane] if isinstance(pane, int) and 0 <= pane < len(panes) else panes[0])
@@ -151,7 +152,7 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
 
     async def on_unmount(self) -> None:
         """End what was begun."""
-        self._herald.leave()
+        self.herald.leave()
         self._watch.close()
         self.close_parts()
         if self._engine is not None:
@@ -214,11 +215,9 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
         self._show_detail()
         for pane, slot in zip(main.logs, board.slots, strict=False):
             self.logs.show(pane, slot)
-        told, trouble = self._herald.tell(board)
-        if told:
-            self.say(told, error=trouble)
+        self.tell_news()
         main.show(board)
-        self._tick()
+        self.tick()
 
     def to_needy(self, *, further: bool = False) -> None:
         """The first that needs a person, when the selected one does not; `further`: the one after it."""
@@ -252,12 +251,14 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
         action = BY_ID.get(NEXT.get(line.next_action, ""))
         return f"{key}: {line.next_action}" if action else doing(line)
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Show the time, and what changes with it."""
         main, now = self.main, times.now()
         words = engine_words(self.board, self._engine)
-        self._herald.engine(self._engine, partial(self.say, error=True))
-        main.tick(self.board, words, now, read_only=self.read_only, trouble=self._herald.trouble)
+        self.herald.engine(self._engine, partial(self.say, error=True))
+        main.tick(self.with_queue(self.board), words, now, read_only=self.read_only, trouble=self.herald.trouble)
         main.requests.tick(now)
+        self.tick_queue(now)
         for pane in main.logs:
             pane.tick(now)
 
@@ -299,7 +300,7 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
     def action_do(self, ident: str) -> None:
         """What a key does."""
         self._touched = True
-        self._herald.seen(self.selected)
+        self.herald.seen(self.selected)
         if not self.keyboard.do(ident):
             self.release_keys()
 
@@ -372,7 +373,7 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Parts):
     def _select(self, event: RequestList.Selected) -> None:
         if event.by_hand:
             self._touched, self._auto, self._jumped = True, False, 0.0
-            self._herald.seen(self.selected)
+            self.herald.seen(self.selected)
         self._ask(replace(self._query, selected=event.request))
         self._show_detail()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aogconsole.attached import AttachedEngine
 from aogconsole.board import Board, Line
+from aogconsole.reingestionboard import ReingestionBoard
 from aogconsole.text import clean
 
 NEWS = frozenset({"failed", "unclear", "staged", "refused"})
@@ -28,6 +29,8 @@ class Herald:
         self._broken: frozenset[str] = frozenset()
         self._unseen: set[int] = set()
         self._engine = ""
+        self._queue: tuple[frozenset[tuple[str, int, int]], int, str] | None = None
+        self._queue_unseen = False
 
     def engine(self, ours: AttachedEngine | None, say: Callable[[str], None]) -> None:
         """Say once why our engine does not run."""
@@ -49,6 +52,32 @@ class Herald:
         if failed or fresh:
             return ". ".join([*fresh, *failed]), True
         return f"{', '.join(mended)}: answers again." if mended else "", False
+
+    def queue(self, board: ReingestionBoard) -> tuple[str, bool]:
+        """Tell what is new in re-ingestion: items that need a person now, and a loader that fails. As `tell`."""
+        if not board.told:
+            return "", False
+        keys = frozenset((one.queue, one.id, one.attempt) for one in board.needy)
+        count, before = board.count("dead", "launch_unknown"), self._queue
+        self._queue = keys, count, board.loader.error
+        if before is None:
+            self._queue_unseen = count > 0
+            return "", False
+        fresh = [one for one in board.needy if (one.queue, one.id, one.attempt) not in before[0]]
+        said = [f"Item {one.id} of the re-ingestion is {one.state}: {one.why or one.uid}" for one in fresh[:1]]
+        more = max(len(fresh), count - before[1]) - len(said)
+        if more > 0:
+            said.append(f"{more} more need you" if said else f"{more} items of the re-ingestion need you")
+        self._queue_unseen = (self._queue_unseen or bool(said)) and count > 0
+        if board.loader.error and board.loader.error != before[2]:
+            said.append(f"The loader: {board.loader.error}")
+        if said and self._bell:
+            self._write("\a")
+        return ". ".join(said), True
+
+    def seen_queue(self) -> None:
+        """The operator has looked at the re-ingestion panel."""
+        self._queue_unseen = False
 
     def _news(self, board: Board) -> list[str]:
         """Ring for what has happened to requests since the last board; returns what failed."""
@@ -84,7 +113,8 @@ class Herald:
     @property
     def trouble(self) -> bool:
         """Whether something failed that nobody here has looked at, or a connection or our engine is broken."""
-        return bool(self._unseen or self._broken or self._engine)
+        loader = self._queue is not None and self._queue[2]
+        return bool(self._unseen or self._broken or self._engine or self._queue_unseen or loader)
 
     def leave(self) -> None:
         """Give the terminal its title back."""

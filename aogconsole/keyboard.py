@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from textual.widget import Widget
 
-from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, SPARE, Action, shown, why_not
+from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, QUEUE_FOOTER, SPARE, Action, shown, why_not
 from aogconsole.board import Line
+from aogconsole.reingesting import UNSET
 from widgets.palette import Command
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ PARTS = {
     "RequestList": ("Requests", "What needs a person is on top, marked with !; enter does what is next."),
     "Entitlement": ("Entitlement", "The verdict on the selected request, and what it rests on."),
     "LogPane": ("Log", "The terminal output of the run in a slot, or of the last one that was in it."),
-    "Reingestion": ("Re-ingestion", "The queue of observations to be ingested anew."),
+    "Reingestion": ("Re-ingestion", "The queue of observations to be ingested anew; enter lists its items."),
 }
 """The focused part in the help: its name, and what it is."""
 
@@ -53,18 +54,26 @@ class Keyboard:
 
     def why_not(self, action: Action) -> str:
         """Why an action is not possible now; empty when it is."""
+        action = self._meant(action)
         pane = self._app.main.log_pane
-        if action.group == "request" and pane is not None:
+        if action.group == "request" and self._app.main.apart:
             return f"{self.of(action)} ({action.label}) is for requests: {self.of(BY_ID['show.requests'])} goes there."
+        if _of_queue(action) and not self._app.queue_board.configured:
+            return UNSET
         if action.id == "run.stop" and pane is not None:
             return why_not(BY_ID["console.pause"], None, read_only=self._app.read_only)
         return why_not(action, self._app.selected, read_only=self._app.read_only)
 
+    def _meant(self, action: Action) -> Action:
+        """What a key means here: the next action of the re-ingestion panel is to open it."""
+        queue = self._app.main.current is self._app.main.reingestion
+        return BY_ID["show.reingestion"] if queue and action.id == "request.next" else action
+
     def do(self, ident: str) -> bool:
         """Do what a key says; when it is not possible now, it is said why. Whether something is still to come of it."""
-        app, action = self._app, BY_ID[ident]
+        app, action = self._app, self._meant(BY_ID[ident])
         not_possible = self.why_not(action)
-        if action.group == "request" and app.main.log_pane is None and app.unsettled:
+        if action.group == "request" and not app.main.apart and app.unsettled:
             if ident != "request.next":  # pressed again and again
                 app.say(f"The cursor has just moved: {self.of(action)} was not taken. Press it again.", error=True)
             return False
@@ -76,6 +85,8 @@ class Keyboard:
             return False
         if ident == "run.stop":
             self._stop(app.selected)
+        elif _of_queue(action):
+            app.reingestion.do(action)
         elif action.group == "request" and app.selected is not None:
             self._request(action, app.selected)
         else:
@@ -111,9 +122,13 @@ class Keyboard:
             own = {binding.id: binding for _, binding in pane._bindings}
             keys = [(self._app.get_key_display(own[ident]), own[ident].description, True) for ident in LOG_FOOTER]
             idents = FOOTER[-2:]
+        elif self._app.main.apart:
+            idents = QUEUE_FOOTER
         next_label = line.next_action if line is not None and line.next_action not in ("", "wait") else ""
         for action in map(BY_ID.__getitem__, idents):
             label = next_label or action.label if action.id == "request.next" else action.label
+            if self._meant(action) is not action:
+                label = "items"
             if action.id != "request.next" and label == next_label:  # enter does it already
                 action = BY_ID[SPARE]  # noqa: PLW2901
                 label = action.label
@@ -157,3 +172,7 @@ class Keyboard:
             if not await app.push_screen_wait(Confirm("Leave the console?", lines, "leave")):
                 return
         app.exit(0)
+
+
+def _of_queue(action: Action) -> bool:
+    return action.group == "reingestion" or action.id == "show.reingestion"

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHIFT = timedelta(hours=12)
-GROUPS = {"request": "The selected request", "run": "Runs", "show": "Looking", "console": "The console"}
+GROUPS = {
+    "request": "The selected request",
+    "run": "Runs",
+    "reingestion": "Re-ingestion",
+    "show": "Looking",
+    "console": "The console",
+}
 
 
 class Lookups:

@@ -23,8 +23,9 @@ from aogconsole.board import Board
 from widgets.entitlement import Entitlement
 from widgets.inputs import CleanInput
 from widgets.logpane import LogPane
+from widgets.reingestion import Reingestion
 from widgets.requests import RequestList
-from widgets.status import Keys, Reingestion, Said, Tabs, Title, slot_name
+from widgets.status import Keys, Said, Tabs, Title, slot_name
 
 WIDE = (120, 30)
 """Columns and rows from which on everything is seen at once."""
@@ -86,6 +87,11 @@ class MainScreen(Screen[None]):
     def log_pane(self) -> LogPane | None:
         """The log pane with the focus."""
         return self.current if isinstance(self.current, LogPane) else None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the pane with the focus has nothing to do with the selected request."""
+        return isinstance(self.current, LogPane | Reingestion)
 
     @property
     def panes(self) -> list[Widget]:
@@ -181,7 +187,7 @@ class MainScreen(Screen[None]):
         """The tabs, after another pane was gone to."""
         names = [(f"Requests · {board.needs} need you" if board.needs else "Requests", False)]
         names += [(slot_name(slot), slot.trouble) for slot in board.slots]
-        names.append(("Re-ingestion", False))
+        names.append(self.reingestion.tab)
         current = self.current
         self._tabs.show(names, self.tabbed.index(current) if current in self.tabbed else 0)
 

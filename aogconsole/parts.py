@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from aogconsole.letterdesk import Letters
     from aogconsole.logs import Logs
     from aogconsole.lookups import Lookups
+    from aogconsole.reingestiondesk import ReingestionDesk
 
-MODULES = ("logs", "lookups", "deeds", "letterdesk", "checks", "site")
+MODULES = ("logs", "lookups", "deeds", "letterdesk", "checks", "site", "reingestiondesk", "reingestionwatch")
 
 
 class Parts:
@@ -61,13 +62,27 @@ class Parts:
 
         return Logs(self._console)
 
+    @cached_property
+    def reingestion(self) -> ReingestionDesk:
+        """The verbs on re-ingestion, and its pages."""
+        from aogconsole.reingestiondesk import ReingestionDesk
+
+        return ReingestionDesk(self._console)
+
     @property
     def _console(self) -> Console:
         return cast("Console", self)
 
     def load_parts(self) -> None:
         """Load what has not been needed yet; not in the loop, which goes on meanwhile."""
-        Thread(target=_load, name="parts", daemon=True).start()
+        Thread(target=self._load, name="parts", daemon=True).start()
+
+    def parts_loaded(self) -> None:
+        """They are there. Called in the thread that has loaded them."""
+
+    def _load(self) -> None:
+        _load()
+        self.parts_loaded()
 
     def close_parts(self) -> None:
         """Finish what was begun by those that were needed."""

@@ -227,14 +227,8 @@ class ListPage(Page[Picked]):
 
         Raises ValueError for a key that the list needs itself.
         """
-        heads = [clean(head) for head in heads]
-        cells = [tuple(clean(cell) for cell in row.cells) for row in rows]
-        widths = [
-            min(self.WIDEST, max(len(cell) if cell.isascii() else cell_len(cell) for cell in column))
-            for column in zip(heads, *cells, strict=True)
-        ]
-        self._heads = _in_columns(heads, widths)
-        self._all = [(row.id, _in_columns(row_cells, widths)) for row, row_cells in zip(rows, cells, strict=True)]
+        self._names = [clean(head) for head in heads]
+        self._lay(rows)
         self._shown = self._all
         self._start = start
         self._filter = filter
@@ -243,6 +237,33 @@ class ListPage(Page[Picked]):
             if key in self._bindings.key_to_bindings or key in self.pane._bindings.key_to_bindings:
                 raise ValueError(f"the key {key} is one of the list's own")
             self._bindings.bind(key, f"pick('{verb}')", what)
+
+    def _lay(self, rows: Sequence[Row]) -> None:
+        """The rows in columns, as wide as they need."""
+        cells = [tuple(clean(cell) for cell in row.cells) for row in rows]
+        widths = [
+            min(self.WIDEST, max(len(cell) if cell.isascii() else cell_len(cell) for cell in column))
+            for column in zip(self._names, *cells, strict=True)
+        ]
+        self._heads = _in_columns(self._names, widths)
+        self._all = [(row.id, _in_columns(row_cells, widths)) for row, row_cells in zip(rows, cells, strict=True)]
+
+    def renew(self, rows: Sequence[Row]) -> None:
+        """Show other rows; cursor and view stay where they are."""
+        pane, at = self.pane, self.current
+        top, column = pane.scroll_offset.y, pane.scroll_offset.x
+        self._lay(rows)
+        self._shift_heads(column)
+        self._keep(self._search.value)
+        places = [place for place, (row, _) in enumerate(self._shown) if row == at]
+        if isinstance(pane, ListPane):
+            pane.scroll_to(x=column, y=top)
+            pane.action_move(places[0] if places else 0)
+
+    @property
+    def current(self) -> str:
+        """The id of the row of the cursor; empty when there is none."""
+        return self._shown[self.pane.cursor][0] if self._shown and isinstance(self.pane, ListPane) else ""
 
     def make_pane(self) -> TextPane:
         """The rows."""

@@ -172,19 +172,3 @@ class Keys(Static):
     def on_resize(self) -> None:
         """As many as fit now."""
         self.show(self._keys)
-
-
-class Reingestion(Static):
-    """The re-ingestion queue."""
-
-    DEFAULT_CSS = """
-    Reingestion {
-        height: 3; padding: 0 1; border: round $border-blurred; border-title-color: $text;
-        &:focus { border: round $border; }
-    }
-    """
-    can_focus = True
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__("None is configured.", id=id, markup=False)
-        self.border_title = "Re-ingestion"

@@ -13,8 +13,8 @@ from aogconsole.keymap import TAKEN, keymap
 from aogconsole.mainscreen import MainScreen
 from widgets.entitlement import Entitlement
 from widgets.logpane import LogPane
+from widgets.reingestion import Reingestion
 from widgets.requests import RequestList
-from widgets.status import Reingestion
 
 PANES: list[type[Widget | Console]] = [MainScreen, RequestList, Entitlement, LogPane, Reingestion, Console]
 

@@ -1,0 +1,187 @@
+"""The re-ingestion queue on the whole screen: its items, and what became of one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aogconsole import times
+from aogconsole.errors import AogError
+from aogconsole.reingestion import overview
+from aogconsole.reingestion.item import MEANING, Item, Queue, State
+from aogconsole.reingestion.steering import NEVER
+from aogconsole.text import clean
+from backends.reingestion_ports import Event, Metadata
+from widgets.pages import Picked, Row
+from widgets.reingestionlist import ItemsPage
+
+if TYPE_CHECKING:
+    from aogconsole.app import Console
+    from aogconsole.reingestiondesk import ReingestionDesk
+
+NEEDY = (State.DEAD, State.LAUNCH_UNKNOWN)
+MOST = 1000
+"""Items of each sort that are listed; `/` finds others."""
+PAUSE = 1.0
+"""Seconds between readings of the list, however much changes."""
+VERBS = {
+    "U": ("requeue", "requeue"), "F": ("defer", "defer"), "X": ("drop", "drop"), "I": ("run", "run loader"),
+    "O": ("pause", "pause or resume"),
+}  # fmt: skip
+"""Keys of the list, those that the actions have everywhere."""
+Found = dict[str, tuple[Queue, Item]]
+
+
+class ItemsView:
+    """The list of items, while it is open."""
+
+    def __init__(self, app: Console, desk: ReingestionDesk) -> None:
+        self._app = app
+        self._desk = desk
+        self._page: ItemsPage | None = None
+        self._found: Found = {}
+        self._read_at = 0.0
+
+    def open(self) -> None:
+        """Show the items, until the page is closed."""
+        if self._page is None:
+            lines = ["Every change is in the item's history, with who and why."]
+            self._page = ItemsPage("Re-ingestion", lines, VERBS, self._act, self.look)
+            self._app.push_screen(self._page, self._closed)
+            self.look()
+
+    def _closed(self, _: Picked | None) -> None:
+        self._page = None
+
+    def changed(self) -> None:
+        """Something has: read again soon."""
+        if self._page is not None:
+            wait = self._read_at + PAUSE - time.monotonic()
+            self._page.set_timer(max(wait, 0.01), self.look)
+
+    def look(self, words: str | None = None) -> None:
+        """Read the items, those with some words too."""
+        if self._page is not None:
+            self._read_at = time.monotonic()
+            words = self._page.words if words is None and self._page.is_mounted else words
+            self._app.run_worker(self._look(self._page, words or ""), group="items", exclusive=True)
+
+    async def _look(self, page: ItemsPage, words: str) -> None:
+        queues = [Queue(one.name) for one in self._app.queue_board.queues] or [Queue.ALMA]
+        try:
+            found = await self._desk.read(lambda metadata: read(metadata, queues, words))
+        except AogError as error:
+            page.tell(str(error))
+            return
+        if page.is_mounted and page is self._page:
+            self._found = found
+            page.renew(rows(found))
+
+    def _act(self, picked: Picked) -> None:
+        seen = self._found.get(picked.row)
+        if picked.verb == "open":
+            if seen is not None:
+                self._app.run_worker(self._show(*seen), group="item", exclusive=True)
+        elif self._app.read_only:
+            self._app.say_on_top("This console is read-only: nothing can be changed.", error=True)
+        elif picked.verb in ("run", "pause") or seen is not None:
+            self._desk.verb(picked.verb, seen)
+
+    async def _show(self, queue: Queue, item: Item) -> None:
+        """What became of one item."""
+
+        async def work(metadata: Metadata) -> tuple[list[Item], Sequence[Event]]:
+            table = metadata.tracking(queue)
+            return await table.get([item.id]), await table.events(item.id)
+
+        try:
+            found, events = await self._desk.read(work)
+        except AogError as error:
+            self._app.say_on_top(str(error), error=True)
+            return
+        await self._app.lookups.page(f"Item {item.id}", list(story(found[0] if found else item, events)))
+
+
+async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> Found:
+    """Items to be listed: those that need a person, what takes a place, the newest, and those with the words."""
+    found: Found = {}
+    for queue in queues:
+        table = metadata.tracking(queue)
+        for one in [
+            *await table.items(NEEDY, most=MOST), *await table.active(), *await table.items(most=MOST),
+            *[row for text in spelled(words) for row in await table.items(text=text, most=MOST)],
+        ]:  # fmt: skip
+            found.setdefault(f"{queue}:{one.id}", (queue, one))
+    return dict(sorted(found.items(), key=lambda entry: _rank(*entry[1])))
+
+
+def _rank(_: Queue, item: Item) -> tuple[int, int]:
+    order = 0 if item.state in NEEDY else 1 if item.state in (State.LAUNCHING, State.RUNNING) else 2
+    return order, -item.id
+
+
+def spelled(words: str) -> list[str]:
+    """Words as the database may spell them: UIDs stand there with `://` and `/`."""
+    words = words.strip()
+    other = words.replace("___", "://").replace("_", "/")
+    return [] if not words else [words] if other == words else [words, other]
+
+
+def rows(found: Found) -> list[Row]:
+    """The list's rows."""
+    return [Row(key, _cells(queue, item)) for key, (queue, item) in found.items()]
+
+
+def _cells(queue: Queue, item: Item) -> tuple[str, ...]:
+    kind = {"execution_block": "EB", "calibration": "cal"}[item.kind]
+    return (
+        "!" if item.state in NEEDY else "", str(item.id), kind if queue is Queue.ALMA else f"VLBA {kind}",
+        overview.shown(item.uid), item.state, str(item.attempt), item.project or "", _minute(since(item)),
+        _reason(item),
+    )  # fmt: skip
+
+
+def since(item: Item) -> datetime:
+    """Since when it is in its state, as far as its times tell."""
+    match item.state:
+        case State.QUEUED:
+            time = item.queued_at
+        case State.LAUNCHING | State.LAUNCH_UNKNOWN | State.RUNNING:
+            time = item.started_at
+        case _:
+            time = item.finished_at
+    return time or item.created_at
+
+
+def _reason(item: Item) -> str:
+    if item.not_before is None:
+        return item.reason
+    return f"{item.reason} ({_until(item.not_before)})".strip()
+
+
+def _until(time: datetime) -> str:
+    return "until it is requeued" if time == NEVER else f"until {_minute(time)}"
+
+
+def _minute(time: datetime) -> str:
+    return times.text(time)[:16].replace("T", " ")
+
+
+def about(item: Item) -> list[str]:
+    """An item in a question's first lines."""
+    told = [f"{item.kind.replace('_', ' ')} {overview.shown(item.uid)}, {item.state}, attempt {item.attempt}"]
+    return [*told, *([clean(item.reason)] if item.reason else [])]
+
+
+def story(item: Item, events: Sequence[Event]) -> list[str]:
+    """An item: its columns, then what became of it, from the beginning."""
+    document = overview.item(item, Queue.ALMA)
+    del document["queue"]
+    lines = [f"{key:13}{clean('-' if value is None else str(value))}" for key, value in document.items()]
+    lines += ["", f"{item.state}: {MEANING[item.state]}", "", "What became of it:", ""]
+    for one in events:
+        change = f"{one.before or '-'} -> {one.after}"
+        lines.append(clean(f"{times.text(one.at)}  {one.by:24} {change}" + (f": {one.why}" if one.why else "")))
+    return lines
