@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import signal
 import sqlite3
 import time
 from contextlib import suppress
@@ -20,7 +19,7 @@ from aogconsole import times
 from aogconsole.cli.loader import serve
 from aogconsole.config import load
 from aogconsole.errors import Conflict, MetadataError
-from aogconsole.reingestion.item import Change, Kind, Queue, State, failed, message_id, version_of
+from aogconsole.reingestion.item import Change, Queue, State, failed, message_id, version_of
 from aogconsole.reingestion.steering import PAUSED
 from tests.support import loaders
 from tests.support.loaders import (
@@ -281,34 +280,3 @@ async def test_the_database_restarts(tmp_path: Path, frail_postgres: Database) -
             sky.right["execution_block", "uid://A002/Xfff/X1", version_of(BEGAN + DAY)] = State.WAITING
             await asyncio.to_thread(frail_postgres.server.start)
             await until(right, 20)
-
-
-async def test_the_broker_is_killed_while_it_sends(tmp_path: Path, postgres: Database, frail_rabbitmq: Vhost) -> None:
-    """Whatever was confirmed is in the queue when the broker is back, and the next cycle sends all the rest."""
-    sky = Sky()
-    for number in range(3000):
-        sky.block(f"uid://A002/X{number + 1:x}/X1", BEGAN + timedelta(seconds=number))
-    with archive_of(sky) as archive:
-        async with station(
-            tmp_path, archive, postgres.dsn, frail_rabbitmq.url, database_password=postgres.password,
-            broker_password=frail_rabbitmq.password,
-        ) as site:  # fmt: skip
-            cycle = asyncio.create_task(site.once())
-
-            async def sending() -> bool:
-                counts = await site.metadata.tracking(Queue.ALMA).counts()
-                return counts.get(Kind.EXECUTION_BLOCK, {}).get(State.QUEUED, 0) > 0
-
-            await until(sending, 20)
-            await asyncio.to_thread(frail_rabbitmq.node.signal, signal.SIGKILL)
-            queued = {message_id(row) for row in await site.rows() if row.state is State.QUEUED}
-            assert queued
-            await asyncio.to_thread(frail_rabbitmq.node.start)
-            summary = await cycle
-            assert summary.errors or summary.waiting == 0
-            await site.once()
-            rows = await site.rows()
-            assert {row.state for row in rows} == {State.QUEUED}
-            taken = set(await site.messages())
-            assert queued <= taken
-            assert {message_id(row) for row in rows} <= taken

@@ -1,4 +1,7 @@
-"""RabbitMQ at its worst: killed, frozen, blocked, cut off, refusing. Nothing confirmed is lost, and no call hangs."""
+"""RabbitMQ at its worst: frozen, blocked, cut off, refusing. Nothing confirmed is lost, and no call hangs.
+
+Killed it is in `test_broker_killed`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import ssl
 import struct
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,34 +29,13 @@ from backends.rabbitmq import RabbitBroker
 from backends.rabbitmq_address import Address
 from backends.rabbitmq_line import LoginRefused
 from backends.rabbitmq_publish import WINDOW
-from backends.reingestion_ports import Message, Published
+from backends.reingestion_ports import Message
+from tests.support.broking import BOUND, OTHER, TIMEOUT, WORK, all_of, honest, line, until, work
 from tests.support.pages import DOCS
 from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost
 
 PAGE = DOCS / "broker.md"
-WORK, OTHER = "alma_reingestion", "vlba_reingestion"
-TIMEOUT = 0.5
-"""Seconds per step towards brokers that hang, and never answer however long one waits."""
-BOUND = 3 * TIMEOUT + 2.0
-"""Connection, channel and answer, and what a machine under load adds."""
-
-
-@asynccontextmanager
-async def line(vhost: Vhost, timeout: float = 10.0, port: int | None = None) -> AsyncIterator[RabbitBroker]:
-    """A connection, through another port if need be; it comes back soon."""
-    url = vhost.url.replace(f":{vhost.node.port}/", f":{port or vhost.node.port}/")
-    broker = RabbitBroker(url, vhost.password, timeout=timeout, slowest=0.5)
-    try:
-        yield broker
-    finally:
-        async with asyncio.timeout(BOUND + timeout):
-            await broker.close()
-
-
-def work(many: int, first: int = 0, size: int = 60) -> list[Message]:
-    """Messages for the work queue."""
-    return [Message(f"{number}:1", b"x" * size, WORK) for number in range(first, first + many)]
 
 
 @contextmanager
@@ -65,64 +47,7 @@ def raw(vhost: Vhost) -> Iterator[Any]:
         yield connection.channel()
 
 
-async def until(true: Callable[[], bool], within: float = 20.0) -> None:
-    """Until something is so."""
-    async with asyncio.timeout(within):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
-async def all_of(broker: RabbitBroker, queue: str) -> list[str]:
-    """The ids of all that is in a queue."""
-    ids: list[str] = []
-    while got := await broker.take(queue, 1000, 0.5):
-        await broker.ack(got)
-        ids += [one.id for one in got]
-    return ids
-
-
-def honest(published: Published, asked: list[Message], there: list[str]) -> None:
-    """What is confirmed is there, what is returned is not, and each message has one fate."""
-    fates = [published.confirmed, published.returned.keys(), published.unknown.keys()]
-    assert sum(map(len, fates)) == len(asked)
-    assert set().union(*fates) == {one.id for one in asked}
-    assert published.confirmed <= set(there)
-    assert not published.returned.keys() & set(there)
-
-
-# ── killed, frozen, blocked ──
-
-
-async def test_killed_while_publishing(frail_rabbitmq: Vhost) -> None:
-    """SIGKILL amid 20,000 messages: each that was confirmed is there afterwards, and a waiting reader goes on."""
-    async with line(frail_rabbitmq) as publisher, line(frail_rabbitmq, timeout=60.0) as reader:
-        await publisher.declare()
-        early = await publisher.publish(work(100))
-        assert len(early.confirmed) == 100
-        waiting = asyncio.create_task(reader.take(OTHER, 5, 60.0))
-        asked = work(20_000, first=100)
-        publishing = asyncio.create_task(publisher.publish(asked))
-        async with line(frail_rabbitmq) as looker:
-            while await looker.depth(WORK) < 3_000:
-                pass
-            frail_rabbitmq.node.signal(signal.SIGKILL)
-            published = await publishing
-            assert published.unknown
-            assert len(published.unknown) <= WINDOW
-            assert published.returned, "what was not sent is known not to be there"
-        await until(lambda: publisher.state.word == reader.state.word == "connecting")
-        assert publisher.state.why
-        started = asyncio.to_thread(frail_rabbitmq.node.start)
-        with pytest.raises(BrokerError):
-            async with line(frail_rabbitmq, timeout=TIMEOUT) as hasty:
-                await hasty.publish(work(1))
-        await started
-        await until(lambda: publisher.state.word == reader.state.word == "connected")
-        there = await all_of(publisher, WORK)
-        assert early.confirmed <= set(there)
-        honest(published, asked, there)
-        assert (await publisher.publish([Message("after", b"", OTHER)])).confirmed == {"after"}
-        assert [one.id for one in await waiting] == ["after"]
+# ── frozen, blocked ──
 
 
 async def test_frozen(frail_rabbitmq: Vhost) -> None:
@@ -157,13 +82,22 @@ async def test_frozen(frail_rabbitmq: Vhost) -> None:
         assert (await broker.publish(work(1, first=9))).confirmed == {"9:1"}
 
 
+def short_of_memory(until_there: Path) -> str:
+    """What makes a broker short of memory until there is a file: `rabbitmqctl` once, for it takes a second."""
+    look = (
+        f'W = fun W() -> case filelib:is_file("{until_there}") of true -> Set(0.5); _ -> timer:sleep(20), W() end end'
+    )
+    return f"Set = fun vm_memory_monitor:set_vm_memory_high_watermark/1, {look}, spawn(W), Set(0)."
+
+
 async def test_short_of_memory(frail_rabbitmq: Vhost) -> None:
     """The broker's alarm: publishing is bounded and honest, taking goes on, and after it all is as before."""
     node = frail_rabbitmq.node
+    enough = node.root / "enough"
     async with line(frail_rabbitmq, TIMEOUT) as broker:
         await broker.declare()
         assert len((await broker.publish(work(2))).confirmed) == 2
-        await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0")
+        await asyncio.to_thread(node.ctl, "eval", short_of_memory(enough))
         try:
             published = await broker.publish(work(1, first=2))
             assert set(published.unknown) == {"2:1"}
@@ -178,7 +112,7 @@ async def test_short_of_memory(frail_rabbitmq: Vhost) -> None:
             await broker.ack(got)
             assert len(got) == 2
         finally:
-            await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.5")
+            enough.touch()
         await until(lambda: broker.state.word == "connected")
         assert (await broker.publish(work(1, first=4))).confirmed == {"4:1"}
         assert set(await all_of(broker, WORK)) >= {"4:1"}

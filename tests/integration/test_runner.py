@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -456,26 +455,6 @@ async def _noted(site: Runners) -> bool:
 
 
 # ── what is outside goes away ────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_the_broker_is_killed_while_runners_consume(
-    postgres: Database, frail_rabbitmq: Vhost, tmp_path: Path
-) -> None:
-    """Nothing is lost, nothing is launched twice."""
-    node = frail_rabbitmq.node
-    async with Runners(tmp_path, postgres.dsn, frail_rabbitmq.url, frail_rabbitmq.password, postgres.password) as site:
-        site.write(limit=4)
-        site.workflow_does("sleep 0.05")
-        await site.add(40)
-        site.start("a")
-        site.start("b")
-        await site.until(lambda: _started(site, 6))
-        await asyncio.to_thread(node.signal, signal.SIGKILL)
-        await asyncio.to_thread(node.start)
-        await site.ended()
-        assert await site.states() == {State.DONE: 40}
-        assert set(site.starts().values()) == {1}
-        assert site.most_at_once()[""] <= 4
 
 
 async def test_the_database_is_restarted(frail_postgres: Database, rabbitmq: Vhost, tmp_path: Path) -> None:
