@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from string import punctuation
 from typing import Final, Literal
 
 from aogconsole.board import Line
 from aogconsole.requests.request import OPEN, TRANSITIONS, State
+from aogconsole.values import Value, value
 
 Group = Literal["request", "run", "reingestion", "show", "console"]
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+@value(frozen=True)
+class Action(Value):
     """One thing the operator can do."""
 
     id: str

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +59,12 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Reingesting):
     COMMANDS = {Commands}  # noqa: RUF012 - as Textual declares it
     TITLE = "AOG console"
 
-    @dataclass
     class Arrived(Message):
         """The watch has seen something new."""
 
-        board: Board
+        def __init__(self, board: Board) -> None:
+            super().__init__()
+            self.board = board
 
         def can_replace(self, message: Message) -> bool:
             """Only the newest counts."""

@@ -13,17 +13,17 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aogconsole.errors import ConfigError
 from aogconsole.settings import Settings
 from aogconsole.text import clean
+from aogconsole.values import Value, value
 
 ENVIRONMENT = "AOGCONSOLE_"
 REFERENCES = ("env:", "file:", "credential:")
-PASSWORD = re.compile(r"(://[^/@:\s]*:)\S+@|([?&](?:ssl)?password=)[^&\s]+")
+IN_ADDRESS = r"(://[^/@:\s]*:)\S+@|([?&](?:ssl)?password=)[^&\s]+"
 """In an address: `scheme://user:password@host`, or a parameter."""
 HIDDEN = "***"
 """What is shown for a secret."""
@@ -33,8 +33,8 @@ HUGE = 1e9
 """No number of ours is as large; in seconds it is 31 years."""
 
 
-@dataclass(frozen=True)
-class Key:
+@value(frozen=True)
+class Key(Value):
     """One setting of the contract: `section.name`."""
 
     section: str
@@ -51,23 +51,23 @@ class Key:
         return f"{self.section}.{self.name}"
 
 
-@dataclass(frozen=True)
-class Value:
+@value(frozen=True)
+class Given(Value):
     """A setting's value, and where it came from: `default`, `capo FILE`, a file, an environment variable, a flag."""
 
     value: Any
     source: str
 
 
-@dataclass(frozen=True)
-class Config:
+@value(frozen=True)
+class Config(Value):
     """The configuration as read. `folder` is what relative paths are relative to."""
 
     settings: Settings
-    values: Mapping[str, Value]
+    values: Mapping[str, Given]
     file: Path | None
     folder: Path
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Those that CAPO holds; of all others there is a reference."""
     watched: tuple[Path, ...] = ()
     """The files it was read from, or would be."""
@@ -137,18 +137,18 @@ def load(
         raise ConfigError(
             f"there is no configuration file {path}", "make one with `aogconsole config init`, or name another"
         )
-    values = {name: Value(key.default, "default") for name, key in known.items()}
+    values = {name: Given(key.default, "default") for name, key in known.items()}
     for name, raw in _flatten(document or {}, known):
-        values[name] = Value(_convert(known[name], raw, str(path)), str(path))
+        values[name] = Given(_convert(known[name], raw, str(path)), str(path))
     for variable, raw in environ.items():
         name = variable.removeprefix(ENVIRONMENT).lower().replace("__", ".")
         if variable.startswith(ENVIRONMENT) and "__" in variable:
             _known(name, known, variable)
-            values[name] = Value(
+            values[name] = Given(
                 _convert(known[name], _from_text(known[name], raw, variable), variable), f"environment {variable}"
             )
     for name, raw in (flags or {}).items():
-        values[name] = Value(_convert(known[name], raw, "flag"), "flag")
+        values[name] = Given(_convert(known[name], raw, "flag"), "flag")
     for name, key in known.items():
         if key.path and values[name].value:
             values[name] = dataclasses.replace(values[name], value=str(located(values[name].value, name, folder)))
@@ -166,7 +166,7 @@ def reloaded(config: Config) -> Config:
 
 
 def _from_capo(
-    known: Mapping[str, Key], values: dict[str, Value], environ: Mapping[str, str]
+    known: Mapping[str, Key], values: dict[str, Given], environ: Mapping[str, str]
 ) -> tuple[dict[str, str], list[Path], ConfigError | None]:
     """Put in what CAPO says where nothing else does; gives the secrets, the files, and what is wrong with them."""
     profile, watched, made, secrets = str(values["reingestion.capo_profile"].value), [], {}, {}
@@ -181,10 +181,10 @@ def _from_capo(
                 continue
             if one.secret:
                 secrets[one.setting] = one.text
-                made[one.setting] = Value(HIDDEN, one.source)
+                made[one.setting] = Given(HIDDEN, one.source)
             else:
                 key = known[one.setting]
-                made[one.setting] = Value(_convert(key, _from_text(key, one.text, one.where), one.where), one.source)
+                made[one.setting] = Given(_convert(key, _from_text(key, one.text, one.where), one.where), one.source)
     except ConfigError as error:
         return {}, watched, error
     values |= made
@@ -205,15 +205,15 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _flatten(document: Mapping[str, Any], known: Mapping[str, Key], prefix: str = "") -> Iterator[tuple[str, Any]]:
     sections = {key.section for key in known.values()}
-    for name, value in document.items():
+    for name, raw in document.items():
         full = f"{prefix}{name}"
         if full in sections:
-            if not isinstance(value, dict):
+            if not isinstance(raw, dict):
                 raise ConfigError(f"{full} is a section, not a setting", f"write [{full}], and its settings below")
-            yield from _flatten(value, known, f"{full}.")
+            yield from _flatten(raw, known, f"{full}.")
         else:
             _known(full, known, "the configuration")
-            yield full, value
+            yield full, raw
 
 
 def _known(name: str, known: Mapping[str, Key], where: str) -> None:
@@ -275,7 +275,7 @@ def _no_reference(key: str) -> ConfigError:
     )
 
 
-def _build(cls: type, section: str, values: Mapping[str, Value]) -> Any:
+def _build(cls: type, section: str, values: Mapping[str, Given]) -> Any:
     hints = typing.get_type_hints(cls)
     made = {}
     for item in dataclasses.fields(cls):
@@ -325,7 +325,9 @@ def _check(settings: Settings, path: Path) -> None:
 
 def masked(url: str) -> str:
     """The address without the password that it may hold."""
-    return PASSWORD.sub(lambda found: f"{found[1]}{HIDDEN}@" if found[1] else f"{found[2]}{HIDDEN}", url)
+    if "@" not in url and "password=" not in url:
+        return url
+    return re.sub(IN_ADDRESS, lambda found: f"{found[1]}{HIDDEN}@" if found[1] else f"{found[2]}{HIDDEN}", url)
 
 
 def reveal(reference: str, key: str, folder: Path) -> str:

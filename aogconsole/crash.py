@@ -35,10 +35,10 @@ from aogconsole.text import clean_lines
 
 CRASHED = 70
 """Exit code: an internal fault (EX_SOFTWARE of sysexits.h)."""
-PASSWORD = re.compile(r"(://[^/@:\s]*:)[^\s'\"]+@")
+IN_ADDRESS = r"(://[^/@:\s]*:)[^\s'\"]+@"
 """In an address: `scheme://user:password@host`."""
 LIBRARIES = ("aogconsole", "textual", "rich", "asyncssh", "oracledb", "sqlite-utils")
-OURS = re.compile(r"/(aogconsole/(?!crash\.py)|widgets/|backends/)")
+OURS = r"/(aogconsole/(?!crash\.py)|widgets/|backends/)"
 ACTIONS = 20
 
 
@@ -121,7 +121,7 @@ class Crash(App[int]):
 def place(error: BaseException) -> str:
     """The kind of an error and its place, in our own files where it can be. Not its message: that may hold data."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if OURS.search(frame.filename)]
+    ours = [frame for frame in frames if re.search(OURS, frame.filename)]
     for frame in (ours or frames)[-1:]:
         return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
     return type(error).__name__
@@ -139,7 +139,7 @@ def report(error: BaseException, actions: Sequence[str], size: str) -> str:
         "last actions:", *(f"  {action}" for action in actions), "",
         *"".join(traceback.format_exception(error)).splitlines(),
     ]  # fmt: skip
-    return clean_lines(PASSWORD.sub(r"\1***@", "\n".join(lines))) + "\n"
+    return clean_lines(re.sub(IN_ADDRESS, r"\1***@", "\n".join(lines))) + "\n"
 
 
 def keep(text: str) -> str:

@@ -6,6 +6,7 @@ trap 4); here they become visible text. `clean` is for one line, `clean_lines` k
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -15,8 +16,13 @@ _UNSAFE = (
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff"
 )
-_ONE_LINE = re.compile(f"[{_UNSAFE}]")
-_LINES = re.compile("[" + _UNSAFE.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f") + "]")  # all but \t and \n
+_IN_LINES = _UNSAFE.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f")  # all but \t and \n
+
+
+@functools.cache
+def _one_of(signs: str) -> re.Pattern[str]:
+    """Compiled when it is needed: most starts meet nothing unsafe."""
+    return re.compile(f"[{signs}]")
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -28,7 +34,7 @@ def _escape(found: re.Match[str]) -> str:
 
 def clean(text: str) -> str:
     """One line, safe for a terminal: an escape character is shown as `\\x1b`, a line end as `\\x0a`."""
-    return text if text.isprintable() else _ONE_LINE.sub(_escape, text)
+    return text if text.isprintable() else _one_of(_UNSAFE).sub(_escape, text)
 
 
 def ascii_only(text: str) -> str:
@@ -38,7 +44,7 @@ def ascii_only(text: str) -> str:
 
 def clean_lines(text: str) -> str:
     """Text of many lines, safe for a terminal: line ends (CR LF too) and tabs stay."""
-    return _LINES.sub(_escape, text.replace("\r\n", "\n"))
+    return _one_of(_IN_LINES).sub(_escape, text.replace("\r\n", "\n"))
 
 
 def decode(output: bytes) -> str:

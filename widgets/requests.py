@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
@@ -57,12 +56,13 @@ class RequestList(ScrollView, can_focus=True):
         Binding("end,G", "last", "last", id="list.last", show=False),
     ]
 
-    @dataclass
     class Selected(Message):
         """The cursor is on another request; None when there is none. `by_hand`: the operator moved it."""
 
-        request: int | None
-        by_hand: bool
+        def __init__(self, request: int | None, *, by_hand: bool) -> None:
+            super().__init__()
+            self.request = request
+            self.by_hand = by_hand
 
     class End(Message):
         """The operator has come to the last line, and more are left out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
@@ -16,6 +15,8 @@ from aogconsole.board import Board, Light, Slot
 
 DOTS = {True: ("●", "$text-success"), False: ("x", "bold $text-error"), None: ("-", "$foreground-muted")}
 """A light is told by its form, not by its colour alone."""
+QUIET = frozenset({"broker", "metadata"})
+"""Lights that a small screen shows only when they are bad: there is the panel too."""
 LEAST = 10
 """Cells in which it still makes sense to say who runs the engine."""
 
@@ -51,7 +52,8 @@ class Title(Static):
         if painted == self._painted:  # asked every second
             return
         self._painted = painted
-        lights = Content("  " if width > 90 else " ").join([_light(light) for light in board.lights])
+        shown = [light for light in board.lights if width > 90 or light.ok is False or light.name not in QUIET]
+        lights = Content("  " if width > 90 else " ").join([_light(light) for light in shown])
         left = Content.assemble(
             "AOG console" if width > 90 else "AOG", "  READ-ONLY" if read_only else "", "  ", lights
         )
@@ -82,11 +84,12 @@ class Tabs(Static):
     Tabs { height: 1; padding: 0 1; background: $surface; }
     """
 
-    @dataclass
     class Wanted(Message):
         """A tab was clicked."""
 
-        number: int
+        def __init__(self, number: int) -> None:
+            super().__init__()
+            self.number = number
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)

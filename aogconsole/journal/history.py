@@ -12,16 +12,16 @@ import os
 import pwd
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from aogconsole.times import now_text
+from aogconsole.values import Value, value
 
 COLUMNS = ("seq", "at", "who", "via", "verb", "kind", "entity", "origin", "target", "why", "data")
 START = "0" * 64
 
 
-@dataclass(frozen=True)
-class Actor:
+@value(frozen=True)
+class Actor(Value):
     """Who acts: the operating system's user and host, and through what (`cli 4711`, `engine 4712`)."""
 
     who: str

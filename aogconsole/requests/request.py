@@ -6,8 +6,9 @@ is generated from it; `next_action` says what is to be done, and every request t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from aogconsole.values import Value, value
 
 
 class State(StrEnum):
@@ -44,8 +45,8 @@ AT_REST = frozenset(
 """Open, and nothing is being done to it at this moment."""
 
 
-@dataclass(frozen=True)
-class Transition:
+@value(frozen=True)
+class Transition(Value):
     """One arrow of the state diagram: who may take it (`operator` verbs, or the engine) and what it means."""
 
     verb: str
