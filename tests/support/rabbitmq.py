@@ -1,8 +1,8 @@
 """A private broker: real RabbitMQ on 127.0.0.1, a virtual host per test.
 
-One broker serves all the processes of a test run: the first that needs it starts it, and a watcher ends it when the
-last one is gone, however it went. Tests that kill or freeze a broker get a second one, each alone with it. As root it
-runs as `nobody`, else as the caller. The system's own broker, where one runs, is not touched.
+One broker serves all the processes of a test run: the first that has tests for it starts it, and a watcher ends it
+when the last one is gone, however it went. Tests that kill or freeze a broker get a second one, each alone with it. As
+root it runs as `nobody`, else as the caller. The system's own broker, where one runs, is not touched.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -177,6 +178,28 @@ class Vhost:
         """Take it away, with all its queues."""
         with suppress(RuntimeError):
             self.node.api("DELETE", f"vhosts/{quote(self.name, safe='')}")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start at once, beside the first tests, what later ones need: a broker takes six seconds."""
+    if session.config.option.collectonly:
+        return
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for fixture, name in (("rabbitmq_node", "common"), ("_frail_node", "frail")):
+        if fixture in needed:
+            run = _run_folder(session.config._tmp_path_factory)  # type: ignore[attr-defined]
+            threading.Thread(target=_start_early, args=(run, name), name=f"rabbitmq-{name}", daemon=True).start()
+
+
+_EARLY: list[ExitStack] = []
+"""Our shares of the brokers that were started early: for as long as this process lives."""
+
+
+def _start_early(run: Path, name: str) -> None:
+    held = ExitStack()
+    _EARLY.append(held)
+    with suppress(pytest.fail.Exception, RuntimeError, OSError):  # the fixture tries again, and tells
+        held.enter_context(_shared(run, name))
 
 
 @pytest.fixture(scope="session")
