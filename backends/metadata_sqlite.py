@@ -87,7 +87,8 @@ class _Line:
     def connection(self) -> sqlite3.Connection:
         """The connection; in the thread."""
         if self._connection is None:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            with suppress(FileExistsError):  # one that is there is never opened: closing it would drop SQLite's locks
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             made = sqlite3.connect(self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
             try:
                 _to_wal(made, self._timeout)

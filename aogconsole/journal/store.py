@@ -8,6 +8,7 @@ told who did (reliability F10). Reading needs no more than the standard library,
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import grp
 import json
@@ -303,21 +304,23 @@ def _prepare(path: Path, group: str) -> None:
         else:
             folder.mkdir(parents=True, mode=0o700)
             _own(folder, gid, 0o2770 if group else 0o700)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        mode = 0o660 if group else 0o600
-        status = os.fstat(descriptor)
-        if status.st_mode & 0o777 != mode or (gid >= 0 and status.st_gid != gid):
-            if status.st_uid != os.geteuid():
-                if group and os.access(path, os.W_OK):
-                    return
-                raise ConfigError(
-                    f"{path} belongs to another account, and its mode is not {mode:o}",
-                    f"its owner: chmod {mode:o} {path}",
-                )
-            _own(path, gid, mode)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    # one that is there is never opened: closing it would drop the locks that SQLite has on it in this process, and
+    # whoever else closes it then takes himself for the last, and deletes the write-ahead log under us
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    mode = 0o660 if group else 0o600
+    status = path.stat()
+    if status.st_mode & 0o777 != mode or (gid >= 0 and status.st_gid != gid):
+        if status.st_uid != os.geteuid():
+            if group:
+                return
+            raise ConfigError(
+                f"{path} belongs to another account, and its mode is not {mode:o}",
+                f"its owner: chmod {mode:o} {path}",
+            )
+        _own(path, gid, mode)
 
 
 def _check_folder(folder: Path, group: str, gid: int) -> None:

@@ -305,6 +305,28 @@ asyncio.run(main(*sys.argv[1:]))
         await opened.close()
 
 
+async def test_another_process_that_closes_it_leaves_it_whole(tmp_path: Path) -> None:
+    """With several connections in one process SQLite's locks stay: who else closes it is not the last user."""
+    path = tmp_path / "metadata.db"
+    one, other = SqliteMetadata(path), SqliteMetadata(path)
+    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1])"
+    look += "; print(*c.execute('select count(*) from reingestion_note'))"
+    try:
+        for number in range(3):
+            for metadata in (one, other):
+                await metadata.migrate()
+                await metadata.note(f"{number} {metadata is one}", {}, NOW)
+                assert len(await metadata.notes()) == 2 * number + 1 + (metadata is other)
+            looking = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", f"{look}; c.close()", str(path), stdout=-1
+            )
+            assert (await looking.communicate())[0] == b"(%d,)\n" % (2 * number + 2)
+            assert path.with_name("metadata.db-wal").exists()
+    finally:
+        await one.close()
+        await other.close()
+
+
 async def test_disk_full(tmp_path: Path) -> None:
     """Nothing is changed, and it is said."""
     metadata = SqliteMetadata(tmp_path / "m.db")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -142,6 +145,17 @@ def test_other_processes_are_noticed_by_data_version(journal: Journal, tmp_path:
     before = journal.data_version()
     make_request(Journal.open(tmp_path / "journal.db"))
     assert journal.data_version() != before
+
+
+def test_another_process_that_closes_it_leaves_it_whole(journal: Journal, tmp_path: Path) -> None:
+    """Opened twice in one process, SQLite's locks stay: whoever else closes it is not the last, and keeps the log."""
+    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*c.execute('select count(*) from request'))"
+    argv = [sys.executable, "-c", f"{look}; c.close()", str(journal.path)]
+    for number in (1, 2):
+        with contextlib.closing(Journal.open(tmp_path / "journal.db")):
+            make_request(journal)
+        assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == f"({number},)\n"
+        assert (tmp_path / "journal.db-wal").exists()
 
 
 def test_a_newer_journal_is_refused_untouched(tmp_path: Path) -> None:
