@@ -25,6 +25,8 @@ FAILED = "edu.nrao.archive.workflow.messaging.events.WorkflowFailed"
 """Types of events: our choice (domain section 5), and configurable."""
 LARGEST = 1 << 20
 """Bytes of a message that we read."""
+IDS, ATTEMPTS = range(1, 1 << 63), range(1, 1 << 31)
+"""What the table's columns can hold: a number beyond would be refused with all that is asked beside it."""
 
 
 class Malformed(AogError):
@@ -81,6 +83,8 @@ def work(body: bytes) -> Work:
     number, attempt, kind, uid = (document.get(key) for key in ("id", "attempt", "kind", "uid"))
     if type(number) is not int or type(attempt) is not int or not isinstance(uid, str):
         raise Malformed("a work message lacks its id, attempt or uid")
+    if number not in IDS or attempt not in ATTEMPTS:
+        raise Malformed("a work message has an id or attempt that no row can have")
     try:
         return Work(number, attempt, Kind(str(kind)), uid)
     except ValueError:

@@ -146,7 +146,7 @@ def test_names() -> None:
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@given(st.integers(), st.integers(), st.sampled_from(Kind), st.text(max_size=50))
+@given(st.integers(1, 2**63 - 1), st.integers(1, 2**31 - 1), st.sampled_from(Kind), st.text(max_size=50))
 def test_work_there_and_back(number: int, attempt: int, kind: Kind, uid: str) -> None:
     """A work message says what it was made from, in the contract's words."""
     body = messages.work_body(replace(ROW, id=number, attempt=attempt, kind=kind, uid=uid))
@@ -199,6 +199,10 @@ def test_anything_is_read_or_malformed(body: bytes) -> None:
         b'{"id":1,"attempt":1,"kind":"comet","uid":"u"}',
         b'{"id":1,"attempt":1,"kind":["calibration"],"uid":"u"}',
         b'{"id":1,"attempt":1,"kind":"calibration"}',
+        b'{"id":9223372036854775808,"attempt":1,"kind":"calibration","uid":"u"}',
+        b'{"id":0,"attempt":1,"kind":"calibration","uid":"u"}',
+        b'{"id":1,"attempt":2147483648,"kind":"calibration","uid":"u"}',
+        b'{"id":1,"attempt":-1,"kind":"calibration","uid":"u"}',
     ],
 )  # fmt: skip
 def test_malformed_work(body: bytes) -> None:
