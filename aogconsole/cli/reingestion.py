@@ -13,7 +13,7 @@ from aogconsole import times
 from aogconsole.cli.common import IDENT, LIMIT, WHY, Session, as_json, emit, say, table
 from aogconsole.errors import OutsideError, UsageError
 from aogconsole.reingestion.item import Kind, Queue, State
-from aogconsole.reingestion.steering import LOADER, REQUEUABLE, Steering
+from aogconsole.reingestion.steering import IN_BULK, LOADER, Steering
 from aogconsole.text import clean
 from backends.reingestion_ports import Metadata
 
@@ -180,7 +180,7 @@ def _told(session: Session, item: int, queue: str, *, json_: bool) -> Callable[[
 @click.argument("item", type=IDENT, required=False)
 @click.option(
     "--state",
-    type=click.Choice(sorted(one.value for one in REQUEUABLE)),
+    type=click.Choice(sorted(one.value for one in IN_BULK)),
     help="Instead of ITEM: all that are in this state.",
 )
 @KIND

@@ -81,7 +81,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     _Q: frozenset({_Q, _L, _W, _D, _O}),
     _L: frozenset({_L, _R, _U, _W, _OK, _F, _X}),
     _U: frozenset({_R, _W, _OK, _F, _X, _O}),
-    _R: frozenset({_OK, _F, _X}),
+    _R: frozenset({_OK, _F, _X, _W, _O}),
     _OK: frozenset({_W}),
     _F: frozenset({_Q, _W, _D, _O, _OK}),
     _X: frozenset({_W, _D, _O, _OK}),

@@ -33,10 +33,12 @@ PAUSED = "paused"
 """The note that stops loader and runners: {"paused": true, "by": ..., "why": ...}."""
 LOADER = "loader"
 """What wakes the loader, and the note of its last cycle."""
-REQUEUABLE = frozenset(
+IN_BULK = frozenset(
     {State.DEFERRED, State.LAUNCH_UNKNOWN, State.DONE, State.FAILED, State.DEAD, State.DO_NOT_CALIBRATE, State.DROPPED}
 )
-"""What a person may send again: neither what is on its way, nor what runs."""
+"""What a person may send again all at once: neither what is on its way, nor what runs."""
+REQUEUABLE = IN_BULK | {State.RUNNING}
+"""What a person may send again: one whose workflow ended while nobody was told keeps its place until then."""
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """`not_before` of what is put aside until somebody requeues it."""
 BATCH = 500
@@ -113,8 +115,8 @@ class Steering:
     async def requeue_all(self, state: State, why: str, kind: Kind | None = None) -> int:
         """Requeue all that are in a state; how many. What changes meanwhile is left alone."""
         reason(why)
-        if state not in REQUEUABLE:
-            raise UsageError(f"what is {state} cannot be requeued", f"one of {', '.join(sorted(REQUEUABLE))}")
+        if state not in IN_BULK:
+            raise UsageError(f"what is {state} cannot be requeued at once", f"one of {', '.join(sorted(IN_BULK))}")
         count = 0
         while rows := await self._tracking.items([state], kind, most=BATCH):
             changes = [Change(row, requeued(row, why), self._who, why) for row in rows]
