@@ -59,7 +59,7 @@ class Runner:
     async def run(self, *, until_idle: bool = False) -> None:
         """Work until `stop`, or (`until_idle`) until nothing is left to do now or soon.
 
-        Raises OutsideError when the database is away at the start and nobody is there to wait for it (`until_idle`)."""
+        Raises OutsideError when database or broker is away at the start and nobody waits for it (`until_idle`)."""
         await self._prepare(patient=not until_idle)
         station, ended = self._station, asyncio.Event()
         feeders = [self._start(f"queue {queue}", one.step) for queue, one in self._feeding.items()]
@@ -83,11 +83,13 @@ class Runner:
             await _cancelled(tasks)
 
     async def _prepare(self, *, patient: bool) -> None:
-        """Have the tables."""
+        """Have the tables; and, where nobody is patient, a broker that lets us in."""
         station, failures = self._station, 0
         while not station.stopping.is_set():
             try:
                 await unless(station.stopping, station.outside.metadata.migrate())
+                if not patient:
+                    await unless(station.stopping, station.outside.broker.ping())
             except OutsideError as error:
                 if not patient:
                     raise
@@ -215,20 +217,28 @@ class Runner:
 
     async def _idle(self) -> bool:
         """Whether nothing is left to do now or soon; paused, only what runs is waited for. Raises OutsideError."""
-        station, broker = self._station, self._station.outside.broker
-        for queue in station.queues:
-            if self._feeding[queue].holding or self._launching[queue].busy:
-                return False
-            counts = await station.tracking[queue].counts()
-            busy = (State.LAUNCHING, State.RUNNING) if station.paused else BUSY
-            if any(of_kind.get(state) for of_kind in counts.values() for state in busy):
-                return False
-            if station.paused:
-                continue
-            due = await station.tracking[queue].due(now())
-            if (due is not None and due <= now() + SOON) or await broker.depth(queue.messages):
-                return False
-        return not self._listening.holding and not await broker.depth(OUR_EVENTS)
+        station = self._station
+        before = [await station.tracking[queue].counts() for queue in station.queues]
+        busy = (State.LAUNCHING, State.RUNNING) if station.paused else BUSY
+        if any(of_kind.get(state) for counts in before for of_kind in counts.values() for state in busy):
+            return False
+        if not station.paused and await self._due():
+            return False
+        if await station.outside.broker.depth(OUR_EVENTS):
+            return False
+        # what was waiting at the first look may have been sent, taken and launched behind the others
+        if before != [await station.tracking[queue].counts() for queue in station.queues]:
+            return False
+        held = self._listening.holding + sum(one.holding for one in self._feeding.values())
+        return not held and not any(one.busy for one in self._launching.values())
+
+    async def _due(self) -> bool:
+        """Whether something is to be sent now or soon, or to be taken."""
+        for queue in self._station.queues:
+            due = await self._station.tracking[queue].due(now())
+            if (due is not None and due <= now() + SOON) or await self._station.outside.broker.depth(queue.messages):
+                return True
+        return False
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

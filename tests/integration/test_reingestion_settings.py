@@ -112,6 +112,7 @@ def test_what_is_wrong_is_told_apart(place: Place) -> None:
         if check != "ngas":
             verb = ["items"] if check == "metadata" else []
             place.refused(4, "reingestion", *verb)
+            place.refused(4, "runner", "--until-idle")
     place.replace(("env:AOG_TEST_METADATA", "env:AOG_NOT_SET"))
     for words in (["loader", "--once"], ["runner", "--until-idle"], ["reingestion"], ["config", "check"]):
         assert "AOG_NOT_SET" in place.refused(3, *words)
