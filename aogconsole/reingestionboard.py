@@ -7,12 +7,12 @@ ours have is left out. Pure: no I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aogconsole.board import Light
 from aogconsole.text import clean
+from aogconsole.values import Value, value
 
 STATES = (
     "waiting", "queued", "launching", "launch_unknown", "running", "failed", "dead", "deferred", "do_not_calibrate",
@@ -28,8 +28,8 @@ SERIES = ("found", "sent", "done", "failed")
 HOURS = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+@value(frozen=True)
+class Entry(Value):
     """An item that runs, or needs a person."""
 
     id: int
@@ -47,8 +47,8 @@ class Entry:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
+@value(frozen=True)
+class QueueState(Value):
     """One tracking table with its work queue."""
 
     name: str
@@ -71,8 +71,8 @@ class QueueState:
         return sum(number for _, state, number in self.counts if state in states)
 
 
-@dataclass(frozen=True, slots=True)
-class Loader:
+@value(frozen=True)
+class Loader(Value):
     """The loader's last cycle."""
 
     last: datetime | None = None
@@ -80,8 +80,8 @@ class Loader:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Runner:
+@value(frozen=True)
+class Runner(Value):
     """A runner, as its last note tells it."""
 
     name: str
@@ -90,8 +90,8 @@ class Runner:
     trouble: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ReingestionBoard:
+@value(frozen=True)
+class ReingestionBoard(Value):
     """How re-ingestion is at one moment."""
 
     configured: bool = False
@@ -214,16 +214,16 @@ def _hours(documents: Iterable[Mapping[str, Any]], now: datetime) -> tuple[tuple
     return tuple(found)
 
 
-def _word(value: object) -> str:
+def _word(given: object) -> str:
     """A text of the database's, fit to be shown; another thing is none."""
-    return clean(value) if isinstance(value, str) else ""
+    return clean(given) if isinstance(given, str) else ""
 
 
-def _time(value: object) -> datetime | None:
-    if not isinstance(value, str):
+def _time(given: object) -> datetime | None:
+    if not isinstance(given, str):
         return None
     try:
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(given)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -14,10 +14,10 @@ from textual.screen import ModalScreen
 
 from aogconsole import times
 from aogconsole.actions import Action
-from aogconsole.errors import AogError, UsageError
+from aogconsole.errors import AogError, Conflict, UsageError
 from aogconsole.reingestion import overview
-from aogconsole.reingestion.item import Item, Queue
-from aogconsole.reingestion.steering import LOADER, NEVER, Steering
+from aogconsole.reingestion.item import ACTIVE, TRANSITIONS, Item, Queue, State
+from aogconsole.reingestion.steering import LOADER, NEVER, REQUEUABLE, Steering
 from aogconsole.reingestionpages import ItemsView, about
 from widgets.dialogs import Ask, Confirm
 from widgets.forms import FieldsForm
@@ -65,6 +65,7 @@ class ReingestionDesk:
                 await self._pause()
             else:
                 queue, item = seen or await self._which(verb)
+                possible(verb, item)
                 await {"requeue": self._requeue, "defer": self._defer, "drop": self._drop}[verb](queue, item)
         except _Nothing:
             pass
@@ -98,7 +99,10 @@ class ReingestionDesk:
         return queue, await self.read(lambda metadata: Steering(metadata, queue, self._app.who).item(int(number)))
 
     async def _requeue(self, queue: Queue, item: Item) -> None:
-        why = await self._ask(Ask(f"Requeue item {item.id}: it is sent again", about(item), "Why"))
+        lines = about(item)
+        if item.state in ACTIVE:
+            lines.append("Its workflow may still be under way: then it will run twice.")
+        why = await self._ask(Ask(f"Requeue item {item.id}: it is sent again", lines, "Why"))
         await self._done(queue, f"requeue {item.id}", why, lambda desk: desk.requeue(item.id, why, item))
 
     async def _defer(self, queue: Queue, item: Item) -> None:
@@ -159,7 +163,7 @@ class ReingestionDesk:
 
     def _say(self, sentence: str) -> None:
         self._app.say_on_top(sentence)
-        self.items.look()
+        self.items.done()
 
     async def _ask(self, question: ModalScreen[Any]) -> Any:
         """Put a question to the operator. Raises _Nothing when it was closed."""
@@ -167,6 +171,15 @@ class ReingestionDesk:
         if answer is None:
             raise _Nothing
         return answer
+
+
+def possible(verb: str, item: Item) -> None:
+    """Raise Conflict for what cannot be done to an item as it is, before anything is asked."""
+    then = {"requeue": State.WAITING, "defer": State.DEFERRED, "drop": State.DROPPED}[verb]
+    allowed = item.state in REQUEUABLE if verb == "requeue" else then in TRANSITIONS[item.state]
+    if not allowed:
+        hint = "wait until it ends" if item.state in ACTIVE else "it is on its way, or over"
+        raise Conflict(f"item {item.id} is {item.state}; so {verb} is not possible", hint)
 
 
 class _Nothing(Exception):

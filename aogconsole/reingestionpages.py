@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from textual.timer import Timer
+
 from aogconsole import times
 from aogconsole.errors import AogError
 from aogconsole.reingestion import overview
@@ -15,6 +17,7 @@ from aogconsole.reingestion.steering import NEVER
 from aogconsole.text import clean
 from backends.reingestion_ports import Event, Metadata
 from widgets.pages import Picked, Row
+from widgets.reingestionlines import clock
 from widgets.reingestionlist import ItemsPage
 
 if TYPE_CHECKING:
@@ -26,11 +29,6 @@ MOST = 1000
 """Items of each sort that are listed; `/` finds others."""
 PAUSE = 1.0
 """Seconds between readings of the list, however much changes."""
-VERBS = {
-    "U": ("requeue", "requeue"), "F": ("defer", "defer"), "X": ("drop", "drop"), "I": ("run", "run loader"),
-    "O": ("pause", "pause or resume"),
-}  # fmt: skip
-"""Keys of the list, those that the actions have everywhere."""
 Found = dict[str, tuple[Queue, Item]]
 
 
@@ -43,12 +41,12 @@ class ItemsView:
         self._page: ItemsPage | None = None
         self._found: Found = {}
         self._read_at = 0.0
+        self._timer: Timer | None = None
 
     def open(self) -> None:
         """Show the items, until the page is closed."""
         if self._page is None:
-            lines = ["Every change is in the item's history, with who and why."]
-            self._page = ItemsPage("Re-ingestion", lines, VERBS, self._act, self.look)
+            self._page = ItemsPage("Re-ingestion", self._act, self.look)
             self._app.push_screen(self._page, self._closed)
             self.look()
 
@@ -57,27 +55,36 @@ class ItemsView:
 
     def changed(self) -> None:
         """Something has: read again soon."""
-        if self._page is not None:
+        if self._page is not None and self._timer is None:
             wait = self._read_at + PAUSE - time.monotonic()
-            self._page.set_timer(max(wait, 0.01), self.look)
+            self._timer = self._page.set_timer(max(wait, 0.01), self.look)
+
+    def done(self) -> None:
+        """Something has been done to an item: read again at once."""
+        if self._page is not None:
+            self._page.stay()
+            self.look()
 
     def look(self, words: str | None = None) -> None:
         """Read the items, those with some words too."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
         if self._page is not None:
             self._read_at = time.monotonic()
-            words = self._page.words if words is None and self._page.is_mounted else words
-            self._app.run_worker(self._look(self._page, words or ""), group="items", exclusive=True)
+            words = self._page.words if words is None else words
+            self._app.run_worker(self._look(self._page, words), group="items", exclusive=True)
 
     async def _look(self, page: ItemsPage, words: str) -> None:
         queues = [Queue(one.name) for one in self._app.queue_board.queues] or [Queue.ALMA]
         try:
-            found = await self._desk.read(lambda metadata: read(metadata, queues, words))
+            found, listed = await self._desk.read(lambda metadata: read(metadata, queues, words))
         except AogError as error:
-            page.tell(str(error))
+            page.tell(f"{error} {error.hint}")
             return
         if page.is_mounted and page is self._page:
             self._found = found
-            page.renew(rows(found))
+            page.renew(listed)
 
     def _act(self, picked: Picked) -> None:
         seen = self._found.get(picked.row)
@@ -104,8 +111,9 @@ class ItemsView:
         await self._app.lookups.page(f"Item {item.id}", list(story(found[0] if found else item, events)))
 
 
-async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> Found:
+async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> tuple[Found, list[Row]]:
     """Items to be listed: those that need a person, what takes a place, the newest, and those with the words."""
+    now = times.now()
     found: Found = {}
     for queue in queues:
         table = metadata.tracking(queue)
@@ -114,7 +122,8 @@ async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> Found
             *[row for text in spelled(words) for row in await table.items(text=text, most=MOST)],
         ]:  # fmt: skip
             found.setdefault(f"{queue}:{one.id}", (queue, one))
-    return dict(sorted(found.items(), key=lambda entry: _rank(*entry[1])))
+    found = dict(sorted(found.items(), key=lambda entry: _rank(*entry[1])))
+    return found, [Row(key, _cells(queue, item, now)) for key, (queue, item) in found.items()]
 
 
 def _rank(_: Queue, item: Item) -> tuple[int, int]:
@@ -129,17 +138,12 @@ def spelled(words: str) -> list[str]:
     return [] if not words else [words] if other == words else [words, other]
 
 
-def rows(found: Found) -> list[Row]:
-    """The list's rows."""
-    return [Row(key, _cells(queue, item)) for key, (queue, item) in found.items()]
-
-
-def _cells(queue: Queue, item: Item) -> tuple[str, ...]:
+def _cells(queue: Queue, item: Item, now: datetime) -> tuple[str, ...]:
     kind = {"execution_block": "EB", "calibration": "cal"}[item.kind]
     return (
         "!" if item.state in NEEDY else "", str(item.id), kind if queue is Queue.ALMA else f"VLBA {kind}",
-        overview.shown(item.uid), item.state, str(item.attempt), item.project or "", _minute(since(item)),
-        _reason(item),
+        overview.shown(item.uid), item.state, str(item.attempt), clock(since(item), now), _reason(item),
+        item.project or "",
     )  # fmt: skip
 
 

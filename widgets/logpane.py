@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -24,10 +24,12 @@ from widgets.logbeat import Beat
 from widgets.logfind import LogFinder
 from widgets.logframe import LogFrame
 from widgets.logkeys import KEYS
-from widgets.logprompt import LogPrompt
 from widgets.logtext import LogText
 from widgets.logtitle import note, title
 from widgets.logview import LogView
+
+if TYPE_CHECKING:
+    from widgets.logprompt import LogPrompt
 
 SOON = 0.01
 """Seconds between two looks at a text that has just been opened."""
@@ -40,8 +42,6 @@ class LogPane(LogFrame, can_focus=True):
     LogPane {
         border: round $border-blurred;
         &:focus, &:focus-within { border: round $border; }
-        LogPrompt { display: none; height: 1; border: none; padding: 0; }
-        LogPrompt.-open { display: block; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
@@ -88,12 +88,11 @@ class LogPane(LogFrame, can_focus=True):
         self._own_beat = self._beat = Beat()
         self._beaten: object = None
         self._opened = ""
-        self._prompt = LogPrompt(compact=True)
+        self._prompt: LogPrompt | None = None
 
     def compose(self) -> ComposeResult:
-        """The lines, and the line to type in."""
+        """The lines; the line to type in comes when it is wanted."""
         yield self.view
-        yield self._prompt
 
     def on_mount(self) -> None:
         """Look from now on."""
@@ -299,19 +298,25 @@ class LogPane(LogFrame, can_focus=True):
             self._open("filter")
 
     def _open(self, what: str) -> None:
+        from widgets.logprompt import LogPrompt
+
         self._kept, self._opened = (self._finder.search, self._finder.filter), what
-        self._prompt.placeholder = {"search": "search in the log", "filter": "only lines with"}[what]
-        if what == "filter" and self._finder.inverse:
-            self._prompt.placeholder = "only lines without"
-        with self._prompt.prevent(Input.Changed):
-            self._prompt.value = self._kept[what == "filter"]
-        self._prompt.action_select_all()
-        self._prompt.add_class("-open")
-        self._prompt.focus()
+        if self._prompt is None:
+            self._prompt = LogPrompt(compact=True)
+            self.mount(self._prompt)
+        prompt = self._prompt
+        wanted = "only lines without" if self._finder.inverse else "only lines with"
+        prompt.placeholder = "search in the log" if what == "search" else wanted
+        with prompt.prevent(Input.Changed):
+            prompt.value = self._kept[what == "filter"]
+        prompt.action_select_all()
+        prompt.display = True
+        prompt.focus()
 
     def _close(self) -> None:
         self._opened = ""
-        self._prompt.remove_class("-open")
+        if self._prompt is not None:
+            self._prompt.display = False
         self.focus()
         if not self._finder.filter:
             self._finder.inverse = False
@@ -334,8 +339,8 @@ class LogPane(LogFrame, can_focus=True):
         if searched and self._finder.search:
             self._begin_seek(1)
 
-    @on(LogPrompt.GivenUp)
-    def _given_up(self, event: LogPrompt.GivenUp) -> None:
+    def on_log_prompt_given_up(self, event: LogPrompt.GivenUp) -> None:
+        """Escape: search or filter are as they were."""
         event.stop()
         search, kept = self._kept
         if self._opened == "search":

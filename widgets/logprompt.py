@@ -13,6 +13,9 @@ from widgets.inputs import CleanInput
 class LogPrompt(CleanInput):
     """The line at the foot, for what is searched or filtered."""
 
+    DEFAULT_CSS = """
+    LogPrompt { height: 1; border: none; padding: 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "give_up", "as it was", show=False)]
 
     class GivenUp(Message):

@@ -248,17 +248,19 @@ class ListPage(Page[Picked]):
         self._heads = _in_columns(self._names, widths)
         self._all = [(row.id, _in_columns(row_cells, widths)) for row, row_cells in zip(rows, cells, strict=True)]
 
-    def renew(self, rows: Sequence[Row]) -> None:
-        """Show other rows; cursor and view stay where they are."""
+    def renew(self, rows: Sequence[Row], *, follow: bool = True) -> None:
+        """Show other rows; the view stays where it is, the cursor on its row, or (not to `follow` it) in its place."""
         pane, at = self.pane, self.current
+        place = pane.cursor if isinstance(pane, ListPane) else 0
         top, column = pane.scroll_offset.y, pane.scroll_offset.x
         self._lay(rows)
         self._shift_heads(column)
         self._keep(self._search.value)
-        places = [place for place, (row, _) in enumerate(self._shown) if row == at]
+        if follow:
+            place = next((number for number, (row, _) in enumerate(self._shown) if row == at), place)
         if isinstance(pane, ListPane):
             pane.scroll_to(x=column, y=top)
-            pane.action_move(places[0] if places else 0)
+            pane.action_move(place)
 
     @property
     def current(self) -> str:

@@ -24,7 +24,7 @@ class Reingestion(Static, can_focus=True):
     Reingestion {
         height: 3; padding: 0 1; border: round $border-blurred; border-title-color: $text; text-wrap: nowrap;
         &.live { height: 4; }
-        &.live:focus { height: 16; }
+        &.live:focus { height: 16; max-height: 45%; }
         &:focus { border: round $border; }
     }
     """

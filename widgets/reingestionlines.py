@@ -24,10 +24,17 @@ ALIVE: Final = timedelta(seconds=60)
 """A runner that was heard of within this time is alive."""
 SHORT: Final = {"launch_unknown": "unknown", "do_not_calibrate": "not calibrated"}
 """States whose name is long."""
+GIVING_WAY: Final = ("dropped", "do_not_calibrate", "deferred", "done", "launching")
+"""States that are left out of the table first, where there is no room for all."""
 KINDS: Final = {"execution_block": "execution blocks", "calibration": "calibrations"}
 NONE: Final = "None is configured."
 MOST_LISTED: Final = 4
 """Lines of a list where others want room too."""
+WIDE: Final = 84
+"""Columns from which on the chart stands beside the lists."""
+BESIDE: Final = 20
+"""Columns of a chart beside its bars."""
+GAP: Final = 2
 ROOMY: Final = 9
 """Lines from which on there is more than the summary."""
 
@@ -40,26 +47,47 @@ def panel(board: ReingestionBoard, now: datetime, width: int, height: int) -> li
     if not board.told:
         return (told or [[("The metadata database is being asked.", "dim")]])[:height]
     top = [*told, *flowed(summary(board, now), width), *flowed(further(board, now), width)]
-    if height < ROOMY:
-        top = [_cut(summary(board, now), width), *told, _cut(further(board, now), width)]
-        return top[:height]
-    return [*top[:height], *_sections(board, now, width, height - len(top))]
+    if height < ROOMY and len(top) > height:
+        lines = [summary(board, now), *told, further(board, now)]
+        return [_cut(line, width) for line in lines[:height]]
+    room = height - len(top)
+    if width < WIDE:
+        sections = [*_lists(board, now, width, room), chart(board, now, width), table(board, width)]
+        return [*top, *_stacked(sections, room)]
+    right = WIDE if width >= 2 * WIDE else HOURS + BESIDE
+    left = width - right - GAP
+    lists, drawn = _lists(board, now, left, room), [chart(board, now, right)]
+    counts = [table(board, right if right == WIDE else left)]
+    one, other = (lists, drawn + counts) if right == WIDE else (lists + counts, drawn)
+    return [*top, *_beside(list(_stacked(one, room)), list(_stacked(other, room)), left + GAP)]
 
 
-def _sections(board: ReingestionBoard, now: datetime, width: int, room: int) -> Iterator[PanelLine]:
-    """Lists, counts and chart, each below a blank line, as far as there is room."""
-    counts, drawn = table(board, width), chart(board, now, width)
-    wanted = room - len(counts) - len(drawn) - 4
-    lists = [
+def _beside(left: list[PanelLine], right: list[PanelLine], column: int) -> Iterator[PanelLine]:
+    """Two columns; the second begins at a column."""
+    for number in range(max(len(left), len(right))):
+        line = left[number] if number < len(left) else []
+        other = right[number] if number < len(right) else []
+        blank = " " * (column - sum(cell_len(words) for words, _ in line))
+        yield [*line, (blank, ""), *other] if other else line
+
+
+def _lists(board: ReingestionBoard, now: datetime, width: int, room: int) -> list[list[PanelLine]]:
+    """What needs a person, and what runs; what is longer than there is room is shortened."""
+    found = [
         listed("need you", board.needy, board.count("dead", "launch_unknown"), now, width),
         listed("running", [one for queue in board.queues for one in queue.running], 0, now, width),
     ]
-    lists = [one for one in lists if one]
-    most = max(MOST_LISTED, wanted // max(1, len(lists)))
-    for section in [*(_shortened(one, most) for one in lists), drawn, counts]:
-        if section and len(section) + 1 <= room:
-            room -= len(section) + 1
-            yield []
+    return [_shortened(one, max(MOST_LISTED, room // 2 - MOST_LISTED)) for one in found if one]
+
+
+def _stacked(sections: Sequence[list[PanelLine]], room: int) -> Iterator[PanelLine]:
+    """Sections one below the other, those that there is room for, each below a blank line as long as there is."""
+    for section in sections:
+        if section and len(section) <= room:
+            if len(section) < room:
+                room -= 1
+                yield []
+            room -= len(section)
             yield from section
 
 
@@ -145,7 +173,7 @@ def listed(head: str, entries: Sequence[Entry], count: int, now: datetime, width
         tries = f"attempt {one.attempt}" if one.attempt > 1 else ""
         cells = [f"{one.id:>6}", f"{kind:3}", set_cell_size(one.uid, 24 if cell_len(one.uid) <= 24 else 36),
                  f"{SHORT.get(one.state, one.state):8}", f"{age:>6}"]  # fmt: skip
-        rest = DOT.join(word for word in (tries, one.project, one.why or one.where) if word)
+        rest = DOT.join(word for word in (one.why, tries, one.project, one.where) if word)
         lines.append([(_fit("  ".join([*cells, rest]).rstrip(), width), style)])
     return lines
 
@@ -163,6 +191,8 @@ def table(board: ReingestionBoard, width: int) -> list[PanelLine]:
     rows = [(queue, kind) for queue in board.queues for kind in dict.fromkeys(kind for kind, _, _ in queue.counts)]
     numbers = {(queue.name, kind, state): n for queue in board.queues for kind, state, n in queue.counts}
     states = [state for state in STATES if any(one[2] == state for one in numbers)]
+    while len(states) > 1 and 20 + sum(len(SHORT.get(one, one)) + 2 for one in states) > width:
+        states.remove(next((one for one in GIVING_WAY if one in states), states[-1]))
     if not rows:
         return [[("No item has been found yet.", "dim")]]
     names = [_row_name(queue, kind) for queue, kind in rows]
@@ -194,7 +224,7 @@ def chart(board: ReingestionBoard, now: datetime, width: int) -> list[PanelLine]
             continue
         bars = "".join(_bar(number, most) * each for number in numbers)
         lines.append([(f"{name:7}{bars} {sum(numbers)}", "bad" if name == "failed" else "")])
-    lines.append([("hour   " + _axis(now, each) + f" in {HOURS} h, highest {most}/h", "dim")])
+    lines.append([(_fit("hour   " + _axis(now, each) + f" highest {most}/h", width), "dim")])
     return lines
 
 

@@ -224,6 +224,7 @@ PARTS = {
     "FieldsForm": "A form", "AreaDialog": "A text to write or paste", "Page": "Every page",
     "TextPane": "A text on a page", "PageScreen": "A page with a text", "ListPage": "A page with a list",
     "ListPane": "The rows of a list", "LetterScreen": "A letter", "HelpScreen": "The help",
+    "ItemsPage": "The items of the re-ingestion",
 }  # fmt: skip
 """The widgets with keys of their own, in the order of the page."""
 
