@@ -15,6 +15,7 @@ from aogconsole.cli.common import Session, as_json, emit, say, table
 from aogconsole.config import ENVIRONMENT
 from aogconsole.demo.site import DemoSite
 from aogconsole.errors import UsageError
+from aogconsole.text import clean
 
 WELCOME = "A sample day: enter does what comes next, ? tells all keys, q quits."
 
@@ -42,7 +43,7 @@ def demo_command(session: Session, folder: Path | None, speed: float, *, headles
         raise UsageError("with --read-only nothing may be changed", "leave it out")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda got, _: sys.exit(128 + got))  # so that the site is cleared away
-    with _undisturbed(), DemoSite(folder, speed=speed, at_once=headless) as site:
+    with _undisturbed(), DemoSite(folder, speed=speed, at_once=headless, reingestion=True) as site:
         inside = Session(site.config, read_only=session.read_only)
         if headless:
             return _headless(inside, site, speed, json_=json_)
@@ -57,6 +58,7 @@ def _headless(session: Session, site: DemoSite, speed: float, *, json_: bool) ->
 
     try:
         told = work_through(session.config, site.day, speed)
+        surprises = site.reingestion.surprises() if site.reingestion else []
     except BaseExceptionGroup as group:
         raise first_of_ours(group) or group from None
     wrong = sum(one["why"] is not None for one in told)
@@ -66,7 +68,9 @@ def _headless(session: Session, site: DemoSite, speed: float, *, json_: bool) ->
         columns = ("mail", "request", "expected", "state", "why")
         table(columns, [[one[column] for column in columns] for one in told])
         say(f"{len(told)} mails, {wrong} of them not as expected")
-    return 1 if wrong else 0
+    for one in surprises:
+        click.echo(clean(f"aogconsole: re-ingestion: {one}"), err=True)
+    return 1 if wrong or surprises else 0
 
 
 @contextmanager

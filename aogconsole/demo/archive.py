@@ -99,6 +99,18 @@ class SqliteArchive:
         with self._lock:
             self._db.executescript(script)
 
+    def put(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
+        """Change the data: statements with their binds, all seen at once."""
+        with self._lock:
+            self._db.execute("begin")
+            try:
+                for sql, binds in statements:
+                    self._db.execute(sql, binds)
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+
     def run(self, sql: str, binds: Sequence[object] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of one statement."""
         with self._lock:

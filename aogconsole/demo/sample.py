@@ -13,6 +13,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from shutil import copytree
 
+from aogconsole.demo.arrivals import ReingestionDay
 from aogconsole.errors import UsageError
 
 
@@ -50,6 +51,8 @@ class SampleDay:
                 copytree(supplied, folder)
         self.runs = folder / "runs.txt"
         self._mails = folder / "mails"
+        self.reingestion = ReingestionDay.read(folder / "reingestion.json")
+        """What arrives to be ingested again; None without that file."""
         try:
             self.archive = (folder / "archive.sql").read_text(encoding="utf-8")
             rows = json.loads((folder / "expected.json").read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ from aogconsole.errors import ConfigError, Conflict, UsageError
 
 if TYPE_CHECKING:
     from aogconsole.demo.archive import SqliteArchive
+    from aogconsole.demo.reingestion import DemoReingestion
     from aogconsole.demo.staginghost import DemoStagingHost
 
 MARK = ".aogconsole-demo"
@@ -66,14 +67,20 @@ send = "ask"
 class DemoSite:
     """The site, as long as the context lasts. Starting again in the same folder goes on where it was left."""
 
-    def __init__(self, folder: Path | None = None, *, speed: float = 1.0, at_once: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, speed: float = 1.0, at_once: bool = False, reingestion: bool = False
+    ) -> None:
         """`folder` None: a temporary one, removed at the end. `speed`: 1 is the pace of a demonstration.
 
         `at_once`: all mails are there from the start; else some arrive while the operator is at work.
+        `reingestion`: with loader, runner, workflows and an NGAS.
         """
         self._wanted = folder
         self._speed = speed
         self._at_once = at_once
+        self._reingesting = reingestion
+        self.reingestion: DemoReingestion | None = None
+        """None without it, also when the folder's day has none."""
         self._ends = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -90,7 +97,12 @@ class DemoSite:
                 ends.callback(host.stop_runs)
             with _listening():
                 ends.enter_context(host)
+                self.reingestion = self._reingestion(archive)
+            if self.reingestion:
+                ends.enter_context(self.reingestion)
             self._configure(archive, host)
+            if self.reingestion:
+                self.reingestion.begin(self.config)
             ends.enter_context(self._post())
             self._ends = ends.pop_all()
         return self
@@ -145,11 +157,19 @@ class DemoSite:
 
         return DemoStagingHost(self.folder / "staging", self.day.runs, self._speed)
 
+    def _reingestion(self, archive: SqliteArchive) -> DemoReingestion | None:
+        if not self._reingesting or self.day.reingestion is None:
+            return None
+        from aogconsole.demo.reingestion import LATER, DemoReingestion
+
+        later = 0.0 if self._at_once else LATER
+        kept = self._wanted is not None
+        return DemoReingestion(self.day.reingestion, archive, self.folder, self._speed, later=later, kept=kept)
+
     def _configure(self, archive: SqliteArchive, host: DemoStagingHost) -> None:
         fresh = self.config.with_suffix(".new")
-        fresh.write_text(
-            CONFIG.format(dsn=to_toml(archive.dsn), user=to_toml(ARCHIVE_USER), port=host.port), encoding="utf-8"
-        )
+        text = CONFIG.format(dsn=to_toml(archive.dsn), user=to_toml(ARCHIVE_USER), port=host.port)
+        fresh.write_text(text + (self.reingestion.settings if self.reingestion else ""), encoding="utf-8")
         fresh.rename(self.config)
 
     @contextlib.contextmanager
@@ -180,7 +200,8 @@ def _listening() -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"the demo cannot listen on 127.0.0.1: {error.strerror or error}", "it needs two free ports of the loopback"
+            f"the demo cannot listen on 127.0.0.1: {error.strerror or error}",
+            "it needs three free ports of the loopback",
         ) from None
 
 

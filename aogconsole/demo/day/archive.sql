@@ -5,6 +5,7 @@ create table dp_delegation(id NUMBER, project_code VARCHAR2(64), pi_rh_id NUMBER
 create table asa_project(code VARCHAR2(64), type VARCHAR2(16), title VARCHAR2(256), pi_userid VARCHAR2(32), pi_name VARCHAR2(256));
 create table asa_ous(asa_ous_id VARCHAR2(64), asa_project_code VARCHAR2(64), member_ous_uid VARCHAR2(64), group_ous_uid VARCHAR2(64));
 create table asa_science(dataset_id VARCHAR2(128), asa_ous_id VARCHAR2(64), product_type VARCHAR2(16), project_code VARCHAR2(64), member_ouss_id VARCHAR2(64), group_ouss_id VARCHAR2(64), asdm_uid VARCHAR2(64), source_name VARCHAR2(256));
+create table asa_product_files(asa_ous_id VARCHAR2(64), ngas_file_id VARCHAR2(256), file_class VARCHAR2(32), creation_date TIMESTAMP, stored_size NUMBER);
 create table asa_delivery_status(id NUMBER, delivery_name VARCHAR2(256), pi_account_id NUMBER, qa2_passed VARCHAR2(1), release_date DATE);
 create table asa_delivery_asdm_ous(id NUMBER, asdm_uid VARCHAR2(64), deliverable_name VARCHAR2(256), delivery_id NUMBER);
 create table obs_unit_set_status(status_entity_id CHAR(64), domain_entity_id VARCHAR2(64), domain_entity_state CHAR(32), parent_obs_unit_set_status_id VARCHAR2(64), obs_project_id VARCHAR2(64));
