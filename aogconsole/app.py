@@ -352,10 +352,7 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Reingesting):
 
     def open_filter(self) -> None:
         """Ask for a text to filter by."""
-        field = self.main.field
-        field.value = self._query.text
-        field.display = True
-        self.main.set_focus(field)
+        self.main.open_field(self._query.text)
 
     def filter(self, text: str) -> None:
         """Show the requests with a text; with none, all open ones."""

@@ -7,7 +7,7 @@ does zoom. Keys are bound from the table of actions; what they do is the app's b
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -21,11 +21,13 @@ from textual.widget import Widget
 from aogconsole.actions import ACTIONS
 from aogconsole.board import Board
 from widgets.entitlement import Entitlement
-from widgets.inputs import CleanInput
 from widgets.logpane import LogPane
 from widgets.reingestion import Reingestion
 from widgets.requests import RequestList
 from widgets.status import Keys, Said, Tabs, Title, slot_name
+
+if TYPE_CHECKING:
+    from widgets.inputs import CleanInput
 
 WIDE = (120, 30)
 """Columns and rows from which on everything is seen at once."""
@@ -60,9 +62,7 @@ class MainScreen(Screen[None]):
         """The slots' panes."""
         self.reingestion = Reingestion(id="reingestion")
         """The other queue."""
-        hint = "part of a UID, project, account, ticket, sender or subject"
-        self.field = CleanInput(id="filter", placeholder=hint, compact=True)
-        """Where a filter is typed."""
+        self._field: CleanInput | None = None
         self.said = Said(id="said")
         """The line with what was done last."""
 
@@ -77,7 +77,6 @@ class MainScreen(Screen[None]):
             with self._slots:
                 yield from self.logs
             yield self.reingestion
-        yield self.field
         yield self.said
         yield self._keys
 
@@ -138,14 +137,27 @@ class MainScreen(Screen[None]):
         self._zoomed = not self._zoomed if on is None else on
         self._arrange()
 
+    def open_field(self, text: str) -> None:
+        """Show the line in which a filter is typed, with this one in it."""
+        from widgets.inputs import CleanInput  # not before the first frame
+
+        field = self._field
+        if field is None:
+            hint = "part of a UID, project, account, ticket, sender or subject"
+            field = self._field = CleanInput(id="filter", placeholder=hint, compact=True)
+            self.mount(field, before=self.said)
+        field.value = text
+        field.display = True
+        self.set_focus(field)
+
     def on_resize(self, event: Resize) -> None:
         """Choose what can be seen."""
         self._arrange(size=(event.size.width, event.size.height))
 
     @on(DescendantFocus)
     def _focused(self) -> None:
-        field = self.field
-        if field.display and self.focused is not field:
+        field = self._field
+        if field is not None and field.display and self.focused is not field:
             field.display = False
         self._arrange()
         self.post_message(self.Turned())

@@ -9,12 +9,13 @@ from textual.app import App
 from textual.events import Event, Key, Paste
 from textual.screen import Screen
 from textual.timer import Timer
+from textual.widgets import Input
 from textual.worker import Worker
 
 from aogconsole.text import clean_lines
 
-OPENING = "app.do("
-"""How the actions begin whose keys may open something."""
+OPENING = ("app.do(", "look_for(")
+"""How the actions begin whose keys may open something: a screen, or a line to type in."""
 PATIENCE = 0.5
 """Seconds that keys wait at the most: then they go where the focus is."""
 
@@ -62,6 +63,11 @@ class TypeAhead(App[int]):
         """Whether a key may open something now; `release_keys` is then to be called when it did not."""
         active = self.screen.active_bindings.get(key)
         return active is not None and active.binding.action.startswith(OPENING)
+
+    def on_descendant_focus(self) -> None:
+        """A line to type in was opened; that another pane was gone to before says nothing."""
+        if isinstance(self.focused, Input):
+            self.release_keys()
 
     def _opened(self, screen: Screen[Any]) -> None:
         screen.call_after_refresh(self.release_keys)

@@ -304,14 +304,8 @@ class LogPane(LogFrame, can_focus=True):
         if self._prompt is None:
             self._prompt = LogPrompt(compact=True)
             self.mount(self._prompt)
-        prompt = self._prompt
         wanted = "only lines without" if self._finder.inverse else "only lines with"
-        prompt.placeholder = "search in the log" if what == "search" else wanted
-        with prompt.prevent(Input.Changed):
-            prompt.value = self._kept[what == "filter"]
-        prompt.action_select_all()
-        prompt.display = True
-        prompt.focus()
+        self._prompt.open("search in the log" if what == "search" else wanted, self._kept[what == "filter"])
 
     def _close(self) -> None:
         self._opened = ""

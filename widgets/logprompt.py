@@ -21,6 +21,15 @@ class LogPrompt(CleanInput):
     class GivenUp(Message):
         """Escape was pressed."""
 
+    def open(self, wanted: str, text: str) -> None:
+        """Have a text typed; `text` is there already, selected."""
+        self.placeholder = wanted
+        with self.prevent(self.Changed):
+            self.value = text
+        self.action_select_all()
+        self.display = True
+        self.focus()
+
     def action_give_up(self) -> None:
         """Leave everything as it was."""
         self.post_message(self.GivenUp())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -23,6 +23,7 @@ from widgets.letter import LetterScreen
 from widgets.logpane import LogPane
 from widgets.pages import ListPage, PageScreen
 from widgets.paste import PasteScreen
+from widgets.requests import RequestList
 
 
 @pytest.fixture
@@ -257,6 +258,22 @@ async def test_a_line_that_vanishes_under_the_cursor(config: Path, office: Offic
         await pilot.press("s")
         await until(pilot, lambda: "has just moved" in said(pilot))
         assert office.state(two) == State.ENTITLED
+
+
+@pytest.mark.parametrize("pane", ["1", "2"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_search_is_typed_at_once(config: Path, office: Office, pane: str, times: int) -> None:
+    """All keys are there before the first was acted on: none is lost, none acts; the second time too."""
+    request = office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        for _ in range(times):
+            await pilot.press("escape", pane)
+            for key in ("slash", *"sxd1"):
+                app.post_message(Key(key, "/" if key == "slash" else key))
+            await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "sxd1")
+            assert isinstance(app.main.current, LogPane if pane == "2" else RequestList)
+        assert office.state(request) == State.ENTITLED
+        assert app.screen is app.main
 
 
 async def test_a_key_before_the_filtered_list_is_there(config: Path, office: Office) -> None:

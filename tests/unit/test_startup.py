@@ -15,7 +15,7 @@ LATER = {
     "aogconsole.boards", "aogconsole.desk", "aogconsole.deeds", "aogconsole.lookups",
     "aogconsole.letterdesk", "aogconsole.checks", "aogconsole.logs", "aogconsole.mailroom", "aogconsole.site",
     "aogconsole.staging.transcript", "backends", "widgets.dialogs", "widgets.pages", "widgets.forms", "widgets.letter",
-    "widgets.paste", "widgets.helps",
+    "widgets.paste", "widgets.helps", "widgets.inputs", "widgets.logprompt", "widgets.areas",
 }  # fmt: skip
 """Modules, with all below them, that the first frame does not need."""
 HEAVY = {"textual", "rich", "asyncssh", "oracledb", "sqlite_utils", "aogconsole.app"}
