@@ -7,8 +7,9 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from aogconsole.demo.reingestionday import Held
 from aogconsole.ids import MousUid
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ PER_FILE = 1.0
 """Seconds, at speed 1, for each file: a workflow is to be seen while it runs."""
 LENGTH = timedelta(hours=1)
 """Of an execution block."""
-Held = Literal["whole", "truncated", "missing", "late"]
-"""How NGAS has an ASDM: with an ExecBlock.xml that is cut off, not at all, or not yet when it is asked first."""
 ANSWER = (
     '<?xml version="1.0" ?>\n<NgamsStatus>\n  <Status HostId="demo" Message="{}" State="ONLINE" Status="{}"'
     ' SubState="IDLE" Version="v11.0"/>\n</NgamsStatus>\n'

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Self
 
 from aogconsole import times
 from aogconsole.config import Config, load, to_toml
-from aogconsole.demo.arrivals import Arrivals, ReingestionDay
+from aogconsole.demo.arrivals import Arrivals
 from aogconsole.demo.ngas import DemoNgas
+from aogconsole.demo.reingestionday import ReingestionDay
 from aogconsole.errors import OutsideError
 from aogconsole.reingestion.item import ACTIVE, SENDABLE, Item, Queue, State
 from aogconsole.reingestion.messages import Ended
 from aogconsole.reingestion.steering import LOADER
-from backends.reingestion_ports import Launcher, Metadata, Tracking
+from backends.reingestion_ports import Broker, Launcher, Metadata, Tracking
 
 if TYPE_CHECKING:
     from aogconsole.demo.archive import SqliteArchive
@@ -134,11 +135,21 @@ class DemoReingestion:
     def _live(self) -> None:
         if self._ended.wait(self._later):
             return
-        try:
-            with _logged(self._state / "reingestion.log"):
+        with _logged(self._state / "reingestion.log"):
+            try:
                 asyncio.run(self._work())
-        except Exception as error:
-            self._over.set_exception(OutsideError(f"the re-ingestion has ended: {error!r}"))
+            except Exception as error:
+                self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
+        """Something that goes on until the end has ended before."""
+        log.error("the demo's re-ingestion is broken", exc_info=error)
+        if not self._over.done():
+            self._over.set_exception(OutsideError(f"the demo's re-ingestion is broken: {error!r}"))
+
+    def _ended_early(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
 
     async def _work(self) -> None:
         from aogconsole import reingestionsite as site
@@ -148,9 +159,7 @@ class DemoReingestion:
         config = load(self._config)
         await asyncio.to_thread(self._arrivals.again)
         async with contextlib.AsyncExitStack() as ends:
-            metadata, broker = site.metadata(config), site.broker(config)
-            ends.push_async_callback(metadata.close)
-            ends.push_async_callback(broker.close)
+            metadata, broker = _connected(config, ends)
             await ends.enter_async_context(self._ngas.serving())
             await metadata.migrate()
             await broker.declare()
@@ -164,6 +173,8 @@ class DemoReingestion:
                 asyncio.create_task(self._arrive(metadata)),
                 asyncio.create_task(self._watch(metadata, table)),
             ]
+            for task in (running, *others):
+                task.add_done_callback(self._ended_early)
             await asyncio.to_thread(self._ended.wait)
             runner.stop()
             self._ngas.hurry()
@@ -177,9 +188,7 @@ class DemoReingestion:
         from aogconsole.cli.loader import rules
         from aogconsole.reingestion.loader import Loader, Outside, Pace
 
-        metadata, broker = site.metadata(config), site.broker(config)
-        ends.push_async_callback(metadata.close)
-        ends.push_async_callback(broker.close)
+        metadata, broker = _connected(config, ends)
         watcher = site.watcher(config)
         pace = Pace(poll=self._look, between=self._look / 2) if self._speed >= QUICK else Pace()
         return Loader(
@@ -192,9 +201,7 @@ class DemoReingestion:
         from aogconsole.reingestion.runner import Runner
         from aogconsole.reingestion.station import Outside, Pace, Station
 
-        metadata, broker = site.metadata(config), site.broker(config)
-        ends.push_async_callback(metadata.close)
-        ends.push_async_callback(broker.close)
+        metadata, broker = _connected(config, ends)
         watcher = site.watcher(config)
         outside = Outside(
             metadata, broker, site.launcher(config, broker), lambda row, queue: site.start_of(config, row, queue)
@@ -280,6 +287,16 @@ class DemoReingestion:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(int(mark.pid), signal.SIGKILL)
             time.sleep(0.02)
+
+
+def _connected(config: Config, ends: contextlib.AsyncExitStack) -> tuple[Metadata, Broker]:
+    """Connections of one's own, as processes of their own would have."""
+    from aogconsole import reingestionsite as site
+
+    metadata, broker = site.metadata(config), site.broker(config)
+    ends.push_async_callback(metadata.close)
+    ends.push_async_callback(broker.close)
+    return metadata, broker
 
 
 def _by(what: str) -> str:

@@ -13,7 +13,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from shutil import copytree
 
-from aogconsole.demo.arrivals import ReingestionDay
+from aogconsole.demo.reingestionday import ReingestionDay
 from aogconsole.errors import UsageError
 
 

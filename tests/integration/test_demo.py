@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -117,6 +119,34 @@ def test_the_runs_spoke_as_real_ones_do(worked: tuple[Path, list[dict[str, Any]]
     assert all(sum(begun < other < ended for other, _ in times) <= 2 for begun, ended in times)
 
 
+def items(folder: Path) -> list[dict[str, Any]]:
+    """The tracking table, the first row first."""
+    told = run(folder.parent, "--config", str(folder / "config.toml"), "reingestion", "items", "--json").stdout
+    return sorted(json.loads(told), key=lambda one: int(one["id"]))
+
+
+def test_the_reingestion_ends_as_expected(worked: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Every item of reingestion.json, each of its versions, by real workflows; what they filled is marked."""
+    folder, _ = worked
+    found = items(folder)
+    expected = json.loads((folder / "day" / "reingestion.json").read_text())["expected"]
+    assert {one["uid"]: one["expected"] for one in expected} == {
+        uid: [one["state"] for one in found if one["uid"] == uid] for uid in {one["uid"] for one in found}
+    }
+    assert {one["uid"]: one["attempt"] for one in found if one["attempt"] > 1} == {
+        "uid___A002_X2f146f_X6f": 2, "uid___A002_Xb8e115_X1f82": 2, "uid___A002_X30a93d_X43e": 2
+    }  # fmt: skip
+    with contextlib.closing(sqlite3.connect(folder / "state" / "metadata.db")) as metadata:
+        marks = dict(metadata.execute("select uid, calibration_status from execution_blocks"))
+        heard = metadata.execute("select count(*) from reingestion_event where why = 'complete, by its event'")
+        assert heard.fetchone()[0] > 0
+    assert marks == {
+        "uid://A002/Xd6ebab/Xd773": "Calibrated", "uid://A002/X7e4988/X1f2": "Calibrated",
+        "uid://A002/X11f3a5a/X2c7": "Calibrated", "uid://A002/Xc845c0/X35a5": "Calibrated",
+        "uid://A002/Xb87877/X47a0": "Do Not Calibrate", "uid://A002/X30a93d/X43e": None,
+    }  # fmt: skip
+
+
 def test_hostile_words_stay_text(worked: tuple[Path, list[dict[str, Any]]]) -> None:
     """No letter has a header that a mail smuggled in, and no command prints a control character of a mail or name."""
     folder, told = worked
@@ -135,10 +165,11 @@ def test_the_day_goes_on_where_it_was_left(worked: tuple[Path, list[dict[str, An
     """A second start in the same folder does nothing again, and has the same host key; secrets are for us alone."""
     folder, told = worked
     key = (folder / "staging" / "known_hosts").read_text().split()[1:]
-    letters = len(list((folder / "outbox" / "new").iterdir()))
+    letters, rows = len(list((folder / "outbox" / "new").iterdir())), items(folder)
     assert day(folder.parent, "--dir", str(folder)) == told
     assert len(list((folder / "outbox" / "new").iterdir())) == letters
     assert (folder / "staging" / "known_hosts").read_text().split()[1:] == key
+    assert items(folder) == rows
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in SECRETS} == {0o600}
     assert processes(folder) == []
 
@@ -161,6 +192,47 @@ def test_a_wrong_expectation_is_caught(
     finally:
         file.write_text(right)
     assert [(one["mail"], one["why"]) for one in found if one["why"]] == [("01-pi.eml", told)]
+
+
+def test_a_wrong_expectation_of_an_item_is_caught(worked: tuple[Path, list[dict[str, Any]]]) -> None:
+    """The day ends with 1 and says on standard error what is otherwise; the list of mails is as ever."""
+    folder, told = worked
+    file = folder / "day" / "reingestion.json"
+    right = file.read_text()
+    try:
+        file.write_text(
+            right.replace('["do_not_calibrate"]', '["done"]').replace('"reason": "trunc', '"reason": "Trunc')
+        )
+        words = ("demo", "--headless", "--speed", "1000", "--json", "--dir", str(folder))
+        done = run(folder.parent, *words, expect=1)
+    finally:
+        file.write_text(right)
+    assert json.loads(done.stdout) == told
+    assert "uid://A001/X879/Xea is do_not_calibrate, not done\n" in done.stderr
+    assert "uid://A002/X2f146f/X6f is dead because 'The ASDM's table" in done.stderr
+    assert done.stderr.count("\n") == 2
+
+
+def test_a_demo_that_was_killed_takes_its_reingestion_up(tmp_path: Path) -> None:
+    """Killed while a workflow runs: what had arrived is there again, and the item is tried once more."""
+    folder = tmp_path / "kept"
+    with DemoSite(folder, speed=1, at_once=True):
+        shorten(folder, "12-no-request.eml")
+    file = folder / "day" / "reingestion.json"
+    whole = json.loads(file.read_text())
+    step = {"what": "One.", "blocks": whole["arrivals"][0]["blocks"][:1]}
+    file.write_text(json.dumps({"arrivals": [step], "expected": whole["expected"][:1]}))
+    argv = [sys.executable, "-m", "aogconsole", "demo", "--headless", "--speed", "5", "--dir", str(folder)]
+    demo = subprocess.Popen(argv, env=environment(tmp_path), stdout=subprocess.DEVNULL)
+    wait(lambda: any("execution-block" in line for line in processes(tmp_path)))
+    demo.kill()
+    demo.wait()
+    wait(lambda: processes(tmp_path) == [])
+    (told,) = day(tmp_path, "--dir", str(folder))
+    assert told["state"] == "ignored"
+    (row,) = items(folder)
+    assert (row["state"], row["attempt"]) == ("done", 2)
+    assert processes(tmp_path) == []
 
 
 def test_consoles_beside_it_and_a_run_that_outlives_it(tmp_path: Path) -> None:
@@ -201,10 +273,11 @@ main()
 
 
 def test_a_temporary_site_leaves_nothing(tmp_path: Path) -> None:
-    """Ended by SIGTERM in the midst of two runs: no process, no file."""
+    """Ended by SIGTERM in the midst of two runs and two workflows: no process, no file."""
     argv = [sys.executable, "-m", "aogconsole", "demo", "--headless"]
     demo = subprocess.Popen(argv, env=environment(tmp_path), stdout=subprocess.DEVNULL)
     wait(lambda: sum("wrapper" in line for line in processes(tmp_path)) == 2)
+    wait(lambda: sum("job.sh" in line for line in processes(tmp_path)) == 2)
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(20) == 128 + signal.SIGTERM
     assert processes(tmp_path) == []
