@@ -117,20 +117,6 @@ async def test_a_full_disk_refuses(local: Ground, tmp_path: Path) -> None:
 # ── Slurm ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_controller_is_down_before(cluster: Ground) -> None:
-    """Nothing was sent, and it says so. When it is back the same is launched, once."""
-    launcher, start = cluster.launcher(), new_start()
-    at(cluster).kill_controller()
-    with pytest.raises(LaunchError, match=r"^squeue: .*Unable to contact slurm controller"):
-        await launcher.launch(start, "NAASC")
-    assert (await launcher.look([start.workflow_id]))[start.workflow_id].state == "unknown"
-    at(cluster).start_controller()
-    assert (await launcher.look([start.workflow_id]))[start.workflow_id].state == "absent"
-    await surely(launcher, start)
-    assert (await until(launcher, [start.workflow_id]))[start.workflow_id].state == "done"
-    assert cluster.starts() == 1
-
-
 async def test_the_controller_is_killed_while_it_takes_jobs(cluster: Ground) -> None:
     """At a random moment among submissions; what it forgot is launched again: each begins once, and ends."""
     seed = random.randrange(1 << 30)
@@ -160,24 +146,33 @@ async def test_the_controller_is_killed_while_it_takes_jobs(cluster: Ground) -> 
 
 
 async def test_the_controller_is_killed_while_it_runs(cluster: Ground) -> None:
-    """Its signs of life say that it runs, and its exit status that it is done: also to a controller that forgot it."""
+    """Its signs of life say that it runs, and its exit status that it is done: also to a controller that forgot it.
+
+    What is launched meanwhile was not sent, and it says so; when the controller is back it is launched, once.
+    """
     launcher = cluster.launcher(silence=2.0)
-    start, silent = new_start(GATED), new_start(GATED)
-    name, lost = start.workflow_id, silent.workflow_id
+    start, silent, late = new_start(GATED), new_start(GATED), new_start()
+    name, lost, meanwhile = start.workflow_id, silent.workflow_id, late.workflow_id
     await asyncio.gather(launcher.launch(start, "NAASC"), launcher.launch(silent, "NAASC"))
     while cluster.starts() < 2:
         await asyncio.sleep(0.02)
     at(cluster).kill_controller()
     assert {one.state for one in (await launcher.look([name, lost])).values()} == {"running"}
+    with pytest.raises(LaunchError, match=r"^squeue: .*Unable to contact slurm controller"):
+        await launcher.launch(late, "NAASC")
+    assert (await launcher.look([meanwhile]))[meanwhile].state == "unknown"
     for pid in cluster.pids(lost):
         os.kill(pid, signal.SIGKILL)
     assert (await until(launcher, [lost], ["unknown"]))[lost].why.startswith("squeue: ")
     cluster.open_gate()
     assert (await until(launcher, [name]))[name].state == "done"
     at(cluster).start_controller()
+    assert (await launcher.look([meanwhile]))[meanwhile].state == "absent"
+    await surely(launcher, late)
     assert (await until(launcher, [lost]))[lost].state == "failed"
     assert (await launcher.launch(start, "NAASC")).why == "it was started before"
-    assert [cluster.starts(one) for one in (name, lost)] == [1, 1]
+    assert (await until(launcher, [meanwhile]))[meanwhile].state == "done"
+    assert [cluster.starts(one) for one in (name, lost, meanwhile)] == [1, 1, 1]
 
 
 async def test_a_job_that_waits_takes_its_place(cluster: Ground) -> None:

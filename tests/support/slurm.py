@@ -49,14 +49,14 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 SchedulerType=sched/builtin
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MailProg=/bin/true
 MinJobAge=300
-KillWait=2
+KillWait=1
 MessageTimeout=1
 SlurmdParameters=config_overrides
 CommunicationParameters=NoCtldInAddrAny
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 \
+NodeName={host} NodeAddr=127.0.0.1 CPUs=24 Boards=1 SocketsPerBoard=1 CoresPerSocket=24 ThreadsPerCore=1 \
 RealMemory=500 State=UNKNOWN
 PartitionName=arc Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -128,7 +128,7 @@ class Slurm:
         """End the servers, the node's first, and what is left of the jobs with it."""
         for name in ("slurmctld", "slurmd", "munged"):
             if process := self.processes.pop(name, None):
-                process.terminate()
+                process.send_signal(signal.SIGKILL if name == "slurmctld" else signal.SIGTERM)  # it takes a second
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(1)
                 process.kill()
