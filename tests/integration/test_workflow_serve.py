@@ -318,7 +318,7 @@ async def test_an_end_is_recorded_before_it_is_told(frail_postgres: Database, tm
     await metadata.close()
 
 
-async def test_from_the_archive_to_a_marked_execution_block(
+def test_from_the_archive_to_a_marked_execution_block(
     tmp_path: Path, archive: TestArchive, ngas: Ngas, rabbitmq: Vhost, postgres: Database
 ) -> None:
     """Loader, runner and a server at each site, by commands: the block is ingested, its MOUS becomes known, the
@@ -326,37 +326,28 @@ async def test_from_the_archive_to_a_marked_execution_block(
     file = write(tmp_path, archive, ngas, rabbitmq, postgres.dsn)
     ngas.put(asdm())
 
-    async def run(*words: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "aogconsole", "--config", str(file), *words, stdout=-1, stderr=-1
-        )
-        _, err = await asyncio.wait_for(process.communicate(), 3 * PATIENCE)
-        assert process.returncode == 0, err.decode()
+    def run(*words: str) -> None:
+        done = call(file, *words)
+        assert done.code == 0, done
 
-    servers = []
-    await run("broker", "declare")
+    servers: dict[str, subprocess.Popen[bytes]] = {}
+    run("broker", "declare")
     try:
         for site in (SITE, "DSOC"):
             words = (sys.executable, "-m", "aogconsole", "--config", str(file), "workflow", "serve", "--site", site)
-            servers.append(await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE))
-            assert servers[-1].stderr
-            await until_line(servers[-1].stderr, f"archive.workflow-commands.{site}".encode())
+            servers[site] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for site, server in servers.items():
+            assert server.stderr
+            assert any(f"archive.workflow-commands.{site}".encode() in line for line in server.stderr), "it ended"
         for _ in range(2):
-            await run("loader", "--once")
-            await run("runner", "--until-idle")
+            run("loader", "--once")
+            run("runner", "--until-idle")
     finally:
-        for one in servers:
-            one.terminate()
-            await one.wait()
+        for server in servers.values():
+            server.terminate()
+            server.communicate()
     assert postgres.ask("select kind, state, attempt from alma_reingestion_queue order by kind") == [
         ("calibration", "done", 1), ("execution_block", "done", 1)
     ]  # fmt: skip
     assert postgres.ask("select mous_uid, calibration_status from execution_blocks") == [(MOUS, "Calibrated")]
     assert postgres.ask("select count(*) from workflow_commands where complete and told_at is not null") == [(2,)]
-
-
-async def until_line(stream: asyncio.StreamReader, word: bytes) -> None:
-    """Wait until a process says a word."""
-    async with asyncio.timeout(PATIENCE):
-        while word not in (line := await stream.readline()):
-            assert line, "it ended"
