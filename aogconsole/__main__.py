@@ -1,6 +1,6 @@
 """`python -m aogconsole`, and the command's entry point."""
 
-from aogconsole.cli.root import main
+from aogconsole.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -1,68 +1,21 @@
-"""What the verbs share: the session (configuration, journal, desk), and printing without surprises."""
+"""What the verbs share: the session, options, and printing without surprises."""
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from aogconsole import config
-from aogconsole.config import Config
-from aogconsole.errors import AogError, ConfigError, UsageError
-from aogconsole.journal.history import Actor
-from aogconsole.journal.store import Journal
+from aogconsole.cli.session import Session
 from aogconsole.text import clean, columns
 
-
-class Session:
-    """One call of the command."""
-
-    def __init__(self, config_file: Path | None, *, read_only: bool) -> None:
-        self.config_file = config_file
-        self.read_only = read_only
-
-    @functools.cached_property
-    def config(self) -> Config:
-        """The configuration; without a file the defaults."""
-        return config.load(self.config_file)
-
-    @functools.cached_property
-    def actor(self) -> Actor:
-        """The account that calls."""
-        return Actor.current("cli")
-
-    def reading(self) -> Journal:
-        """The journal to look at; one that is not there yet is empty."""
-        path = self.config.journal_path
-        if not path.exists():
-            click.echo(f"aogconsole: there is no journal yet at {path}", err=True)
-            return Journal.empty(path)
-        return Journal.open(path, read_only=True)
-
-    def may_act(self) -> None:
-        """Raise UsageError when read-only, ConfigError without a configuration."""
-        if self.read_only:
-            raise UsageError("with --read-only nothing may be changed", "leave it out")
-        if self.config.file is None:
-            raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
-
-    def acting(self) -> Journal:
-        """The journal to change. Raises UsageError when read-only, ConfigError without a configuration."""
-        self.may_act()
-        settings = self.config.settings.journal
-        return Journal.open(self.config.journal_path, group=settings.group, syslog=settings.syslog)
-
-    def desk(self) -> tuple[Journal, Any]:
-        """The journal to change, and the operator's desk on it."""
-        from aogconsole.site import desk
-
-        journal = self.acting()
-        return journal, desk(self.config, journal, self.actor)
+__all__ = [
+    "IDENT", "LETTER", "LIMIT", "METRICS", "REQUEST", "RUN", "SEEN", "WHY", "Session", "as_json", "emit",
+    "engine_note", "say", "table",
+]  # fmt: skip
 
 
 def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,13 +36,6 @@ def say(text: str) -> None:
 def table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
     """Print a table, made safe; the last column is not padded."""
     click.echo("\n".join(columns(heads, rows)))
-
-
-def complain(error: AogError) -> None:
-    """One sentence, and what to do."""
-    click.echo(f"aogconsole: {clean(str(error))}", err=True)
-    if error.hint:
-        click.echo(f"  {clean(error.hint)}", err=True)
 
 
 def engine_note(session: Session) -> None:

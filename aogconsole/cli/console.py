@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from aogconsole.cli.common import Session
+from aogconsole.cli.session import Session
 from aogconsole.errors import ConfigError, UsageError
 
 

@@ -1,18 +1,17 @@
-"""The command `aogconsole`: global options, lazily imported verbs, errors in one sentence with an exit code."""
+"""The command `aogconsole`: global options, lazily imported verbs."""
 
 from __future__ import annotations
 
 import importlib
-import io
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from aogconsole.cli.common import Session, complain
-from aogconsole.errors import AogError, StorageError
+from aogconsole.cli.entry import hush, main
+from aogconsole.cli.session import Session
+
+__all__ = ["COMMANDS", "cli", "main", "run"]
 
 COMMANDS = {
     "ingest": "mails", "mails": "mails", "compose": "mails",
@@ -53,7 +52,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _hush()
+            hush()
             return 0
 
 
@@ -73,32 +72,12 @@ def cli(ctx: click.Context, config_file: Path | None, *, read_only: bool, no_mou
     return console(ctx.obj, mouse=not no_mouse)
 
 
-def main() -> None:
-    """Run the command line; the exit codes are design section 5's."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no UTF-8 loses a letter, not a list
+def run() -> object:
+    """Run the command line; its exit code, or anything else for 0. Raises AogError, OSError."""
     try:
-        status = cli.main(standalone_mode=False)
-        sys.stdout.flush()
+        return cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        status = error.exit_code
+        return error.exit_code
     except click.Abort:
-        status = 130
-    except AogError as error:
-        complain(error)
-        status = error.exit_code
-    except BrokenPipeError:  # at the last flush
-        _hush()
-        status = 0
-    except OSError as error:
-        where = error.filename or "the output could not be written"
-        complain(StorageError(f"{where}: {error.strerror or error}", "check the disk, owner and mode"))
-        _hush()
-        status = StorageError.exit_code
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-def _hush() -> None:
-    """What is still in the buffer goes nowhere, without a word at the interpreter's end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 130

@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from aogconsole import parts
+from aogconsole.cli.entry import console_options
+from aogconsole.cli.root import cli
 
 LATER = {
-    "asyncssh", "oracledb", "sqlite_utils", "pyperclip", "aiosmtplib", "imap_tools", "cryptography", "email",
+    "click", "asyncssh", "oracledb", "sqlite_utils", "pyperclip", "aiosmtplib", "imap_tools", "cryptography", "email",
     "importlib.metadata", "zoneinfo", "textual.widgets._text_area",
     "aogconsole.boards", "aogconsole.desk", "aogconsole.deeds", "aogconsole.lookups",
     "aogconsole.letterdesk", "aogconsole.checks", "aogconsole.logs", "aogconsole.mailroom", "aogconsole.site",
@@ -41,7 +43,31 @@ def command(*words: str) -> str:
 
 def test_the_first_frame_waits_for_what_it_shows_only() -> None:
     """Loading the console loads no dialog, no page, no library of the outside world."""
-    assert of(loaded("import aogconsole.cli.console, aogconsole.app"), LATER) == set()
+    assert of(loaded("import aogconsole.cli.entry, aogconsole.cli.console, aogconsole.app"), LATER) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (), ("--read-only",), ("--no-mouse", "--config", "a b"), ("--config=x", "--config", "--no-mouse"),
+        ("--config=",), ("--config", ""), ("--read-only", "--read-only"),
+    ],
+)  # fmt: skip
+def test_the_consoles_options_are_read_as_click_reads_them(words: tuple[str, ...]) -> None:
+    """What is read without click."""
+    assert console_options(words) == cli.make_context("aogconsole", list(words)).params
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("requests",), ("--read-only", "requests"), ("--config",), ("--help",), ("-h",), ("--version",), ("--",), ("",),
+        ("--read-only=1",), ("--read",), ("--config", "x", "show", "2"), ("--mouse",), ("-c", "x"),
+    ],
+)  # fmt: skip
+def test_all_else_is_clicks(words: tuple[str, ...]) -> None:
+    """Verbs, help and mistakes."""
+    assert console_options(words) is None
 
 
 def test_all_parts_are_there_to_be_loaded() -> None:
