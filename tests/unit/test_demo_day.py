@@ -9,15 +9,21 @@ import shutil
 import sqlite3
 import subprocess
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from aogconsole.demo.asdm import INTENTS, asdm
+from aogconsole.demo.ngas import LENGTH
+from aogconsole.demo.reingestionday import Held
 from aogconsole.demo.sample import SampleDay
 from aogconsole.errors import UsageError
 from aogconsole.ids import MousUid, ProjectCode, Ticket
+from aogconsole.reingestion.workflows.asdm import TableReader
+from aogconsole.reingestion.workflows.assembling import assemble, check_container
 from aogconsole.requests.intake import Attached, Ignored, IntakeRules, NewRequest, Unclear, classify
 from aogconsole.requests.mail import parse_mail
 from aogconsole.staging.transcript import Failed, Succeeded, Transcript
@@ -175,8 +181,73 @@ def test_a_mail_is_delivered_once(day: SampleDay, tmp_path: Path) -> None:
     assert [path.name for path in box.glob("*/*")] == [f"{found.name}:2,S"]
 
 
+def test_what_arrives_is_of_the_archive(day: SampleDay) -> None:
+    """Every execution block and MOUS is one that the archive has, in its project; no item is without an end."""
+    assert day.reingestion
+    archive = database()
+    known = set(archive.execute("select asdm_uid, member_ouss_id, project_code from asa_science"))
+    blocks = [one for step in day.reingestion.steps for one in step.blocks]
+    assert {(one.uid.database, one.mous.database, one.project) for one in blocks} <= known
+    mouss = {file.mous.database for step in day.reingestion.steps for file in step.files}
+    assert mouss <= {mous for _, mous, _ in known}
+    assert {one.uid for one in day.reingestion.expected} == mouss | {one.uid.database for one in blocks}
+
+
+def test_every_rule_of_the_reingestion_occurs(day: SampleDay) -> None:
+    """Each way that NGAS may have an ASDM, each end of an item, a second version, and a row that comes late."""
+    assert day.reingestion
+    blocks = [one for step in day.reingestion.steps for one in step.blocks]
+    assert {one.ngas for one in blocks} == set(get_args(Held))
+    ends = [state for one in day.reingestion.expected for state in one.expected]
+    assert set(ends) == {"done", "dead", "deferred", "dropped", "do_not_calibrate"}
+    assert any(one.expected == ("done", "done") for one in day.reingestion.expected)
+    assert min(one.ended for one in day.reingestion.steps[-3].blocks) < -300
+    launched = ends.count("done") + 2 * ends.count("dead")
+    assert launched <= 20, "a small machine stays quiet"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("{", "["), ('"arrivals"', '"arrival"'), ('"uid___A002_Xd6ebab_Xd773"', '"Xd773"'), ('"truncated"', '"torn"'),
+     ('"ended": -200', '"ended": "long ago"'), ('"expected": ["done"]', '"expected": 1')],
+)  # fmt: skip
+def test_a_spoiled_day_of_reingestion_is_told(day: SampleDay, tmp_path: Path, right: str, wrong: str) -> None:
+    """One sentence, which names the file."""
+    file = tmp_path / "day" / "reingestion.json"
+    text = file.read_text()
+    assert right in text
+    file.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(UsageError, match=r"reingestion\.json holds no day of re-ingestion"):
+        SampleDay(tmp_path / "day")
+    file.unlink()
+    assert day.reingestion
+    assert SampleDay(tmp_path / "day").reingestion is None
+
+
+def test_an_asdm_of_the_demo_is_read_without_a_word(day: SampleDay) -> None:
+    """Its tables are whole, and agree with each other."""
+    assert day.reingestion
+    ended = datetime(2026, 11, 22, 3, tzinfo=UTC)
+    for block in day.reingestion.steps[0].blocks:
+        tables = {}
+        for name, file in asdm(block.uid.database, ended - LENGTH, ended).items():
+            reader = TableReader(name)
+            reader.feed(file)
+            tables[name] = reader.close()
+            check_container(block.uid.database, name, reader.container)
+        read = assemble(block.uid.database, tables)
+        assert read.notes == ()
+        assert (read.block.started, read.block.ended) == (ended - LENGTH, ended)
+        assert len(read.block.antennas) == read.block.antenna_count
+        assert len(read.block.bands) == 1
+        assert [scan.source for scan in read.block.scans] == [source for source, _ in INTENTS]
+
+
 def test_the_page_tells_the_day() -> None:
-    """The table of demo.md has a line for each mail, with what becomes of it."""
+    """The tables of demo.md have a line for each mail and item, with what becomes of it."""
     page = (DAY.parent.parent / "docs" / "demo.md").read_text()
+    for one in json.loads((DAY / "reingestion.json").read_text())["expected"]:
+        states = ", ".join(f"`{state}`" for state in one["expected"])
+        assert f"| `{one['uid']}` | {one['what']} | {states} |" in page
     for one in json.loads((DAY / "expected.json").read_text()):
         assert f"| `{one['mail'].removesuffix('.eml')}` | {one['what']} | `{one['expected']}` |" in page
