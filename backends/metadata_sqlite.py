@@ -203,8 +203,9 @@ class SqliteMetadata(Tables):
             version: int | None = -1
             seen = await self._woken()
             while True:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(ours.wait(), _POLL)
+                with suppress(TimeoutError):  # wait_for would lose a cancellation that comes with the event
+                    async with asyncio.timeout(_POLL):
+                        await ours.wait()
                 ours.clear()
                 if self._closed:
                     return

@@ -156,6 +156,31 @@ async def wakes(site: Site) -> None:
 
 
 @check
+async def stops_listening(site: Site) -> None:
+    """Who listens ends when told to, also when something is woken at that very moment."""
+    metadata = site.open()
+    await metadata.note("ready", {}, NOW)
+
+    async def listen() -> None:
+        async with aclosing(metadata.changes()) as changes:  # type: ignore[type-var]
+            async for _ in changes:
+                listens.set()
+
+    for _ in range(3):
+        listens = asyncio.Event()
+        listening = asyncio.create_task(listen())
+        async with asyncio.timeout(10):
+            while not listens.is_set():
+                await metadata.wake("loader")
+                await asyncio.sleep(0.01)
+            await metadata.wake("loader")
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+        assert listening.cancelled()
+
+
+@check
 async def marks_stay(site: Site) -> None:
     """A mark reaches the MOUS's execution blocks; an older version's takes back nothing."""
     metadata = site.open()
