@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aogconsole.errors import ConfigError
-from aogconsole.settings import Settings
+from aogconsole.settings import Settings, declared
 from aogconsole.text import clean
 from aogconsole.values import Value, value
 
@@ -116,9 +116,7 @@ def known_keys() -> Iterator[Key]:
 
 
 def _keys_of(cls: type, section: str) -> Iterator[Key]:
-    hints = typing.get_type_hints(cls)
-    for item in dataclasses.fields(cls):
-        hint = hints[item.name]
+    for item, hint in declared(cls):
         if dataclasses.is_dataclass(hint):
             yield from _keys_of(typing.cast("type", hint), f"{section}.{item.name}".lstrip("."))
         else:
@@ -276,11 +274,9 @@ def _no_reference(key: str) -> ConfigError:
 
 
 def _build(cls: type, section: str, values: Mapping[str, Given]) -> Any:
-    hints = typing.get_type_hints(cls)
     made = {}
-    for item in dataclasses.fields(cls):
+    for item, hint in declared(cls):
         full = f"{section}.{item.name}".lstrip(".")
-        hint = hints[item.name]
         made[item.name] = (
             _build(typing.cast("type", hint), full, values) if dataclasses.is_dataclass(hint) else values[full].value
         )
@@ -289,15 +285,8 @@ def _build(cls: type, section: str, values: Mapping[str, Given]) -> Any:
 
 def _check(settings: Settings, path: Path) -> None:
     """What no type says."""
-    import zoneinfo
-
-    try:
-        zoneinfo.ZoneInfo(settings.policy.timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        zone = clean(settings.policy.timezone)
-        raise ConfigError(
-            f"policy.timezone in {path} is '{zone}', which is no time zone", "such as UTC or Europe/Berlin"
-        ) from None
+    if settings.policy.timezone != "UTC":  # time zones take a while to load
+        _check_zone(settings.policy.timezone, path)
     if settings.mail.since:
         try:
             datetime.date.fromisoformat(settings.mail.since)
@@ -321,6 +310,17 @@ def _check(settings: Settings, path: Path) -> None:
         if masked(url) != url and key not in MAY_HOLD_A_PASSWORD:
             hint = "it is asked without an account" if key == "ngas.url" else f"{key}_password says where it is kept"
             raise ConfigError(f"{key} in {path} holds a password", hint)
+
+
+def _check_zone(zone: str, path: Path) -> None:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise ConfigError(
+            f"policy.timezone in {path} is '{clean(zone)}', which is no time zone", "such as UTC or Europe/Berlin"
+        ) from None
 
 
 def masked(url: str) -> str:

@@ -7,8 +7,9 @@ base: what dataclasses write themselves would be compiled at every start of a ve
 
 from __future__ import annotations
 
-from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
-from typing import Any, Literal
+import functools
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from typing import Any, Literal, get_type_hints
 
 
 class Section:
@@ -26,6 +27,13 @@ class Section:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+@functools.cache
+def declared(section: type[Section]) -> list[tuple[Field[Any], Any]]:
+    """What a section has, each with its type: settings, or further sections."""
+    types = get_type_hints(section)
+    return [(one, types[one.name]) for one in fields(section)]  # type: ignore[arg-type]
 
 
 def setting(
