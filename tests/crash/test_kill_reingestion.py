@@ -17,7 +17,7 @@ from tests.support.postgres import Database
 from tests.support.rabbitmq import Vhost
 from tests.support.runners import Runners
 
-KILLS = 16
+KILLS = 10
 LIMIT = 4
 
 

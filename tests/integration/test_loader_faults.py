@@ -206,7 +206,7 @@ async def test_killed_at_any_moment(tmp_path: Path, postgres: Database, rabbitmq
             broker_password=rabbitmq.password,
         ) as site:  # fmt: skip
             recognized(postgres, sky)
-            for number in range(12):
+            for number in range(7):
                 archive.statements.clear()
                 process = site.start()
 
@@ -214,7 +214,7 @@ async def test_killed_at_any_moment(tmp_path: Path, postgres: Database, rabbitmq
                     return bool(archive.statements)
 
                 await until(at_work)
-                await asyncio.sleep(dice.uniform(0, 0.02 * (number + 1)))
+                await asyncio.sleep(dice.uniform(0, 0.035 * (number + 1)))
                 process.kill()
                 await asyncio.to_thread(process.join, 10)
             await site.once()

@@ -233,6 +233,17 @@ def calls(broker: RabbitBroker) -> Iterator[Awaitable[object]]:
     yield broker.publish(work(1))
 
 
+async def nobody(port: int, said: str) -> None:
+    """Each call ends in its time, and says what is wrong."""
+    broker = RabbitBroker(f"amqp://aog@127.0.0.1:{port}/v", "x", timeout=TIMEOUT, slowest=0.2)
+    for call in calls(broker):
+        async with asyncio.timeout(BOUND):
+            with pytest.raises(BrokerError, match=said):
+                await call
+    async with asyncio.timeout(BOUND):
+        await broker.close()
+
+
 async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     """A port that nobody listens on, one that is silent, one that speaks something else: bounded, and told."""
     with socket.socket() as free, socket.socket() as silent:
@@ -248,14 +259,7 @@ async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
         other = await asyncio.start_server(babble, "127.0.0.1", 0)
         cases = ((free.getsockname()[1], "refused"), (silent.getsockname()[1], "did not answer"),
                  (other.sockets[0].getsockname()[1], "AMQP"))  # fmt: skip
-        for port, said in cases:
-            broker = RabbitBroker(f"amqp://aog@127.0.0.1:{port}/v", "x", timeout=TIMEOUT, slowest=0.2)
-            for call in calls(broker):
-                async with asyncio.timeout(BOUND):
-                    with pytest.raises(BrokerError, match=said):
-                        await call
-            async with asyncio.timeout(BOUND):
-                await broker.close()
+        await asyncio.gather(*(nobody(port, said) for port, said in cases))
         other.close()
     assert not caplog.records, "pika's own words are for nobody"
 
