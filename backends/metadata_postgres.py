@@ -1,4 +1,4 @@
-"""The metadata database on PostgreSQL: one connection for calls, one for publishing, one to listen, one per lock."""
+"""The metadata database on PostgreSQL: connections for calls, for publishing, to listen, and for each lock."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _LISTEN: Final = 20.0
 """Seconds of silence after which the listening line is tried."""
 _PUBLISHING: Final = 120.0
 """Seconds for a transaction in which messages are published: the broker has its own time-outs, which are shorter."""
+LANES: Final = 2
+"""Connections for publishing: one marks its rows while the other's are published."""
 _MIGRATING: Final = 600.0
 _WAIT: Final = (0.2, 10.0)
 """Seconds before a listening line is made again: at first, and at most."""
@@ -46,7 +48,10 @@ class PostgresStore:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.calls, self.publishing = Line(address), Line(address)
+        self.calls, self.publishing = Line(address), [Line(address) for _ in range(LANES)]
+        self._free: asyncio.Queue[Line] = asyncio.LifoQueue()
+        for line in reversed(self.publishing):
+            self._free.put_nowait(line)
 
     async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Ask."""
@@ -54,9 +59,13 @@ class PostgresStore:
 
     async def write(self, work: Callable[[Session], Awaitable[T]], *, once: bool = False) -> T:
         """Do it all in one transaction, or nothing."""
-        if once:
-            return await self.publishing.run(work, transaction=True, once=True, within=_PUBLISHING)
-        return await self.calls.run(work, transaction=True)
+        if not once:
+            return await self.calls.run(work, transaction=True)
+        line = await self._free.get()
+        try:
+            return await line.run(work, transaction=True, once=True, within=_PUBLISHING)
+        finally:
+            self._free.put_nowait(line)
 
 
 class PostgresMetadata(Tables):
@@ -144,8 +153,8 @@ class PostgresMetadata(Tables):
         self._closed = True
         for one in self._listening:
             one.cut()
-        await self._server.calls.close()
-        await self._server.publishing.close()
+        for line in (self._server.calls, *self._server.publishing):
+            await line.close()
 
 
 class ServerAlone:

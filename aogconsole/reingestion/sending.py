@@ -3,6 +3,7 @@ truth, the message a hint: a row is queued when the broker has confirmed, and st
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ from aogconsole.text import clean
 from backends.reingestion_ports import Broker, Limits, Message, Metadata
 
 log = logging.getLogger("aogconsole")
-BATCH = 500
+BATCH = 1000
 """Rows in one transaction."""
+LANES = 2
+"""Transactions at once, while there is much: one marks its rows while the other's are published. None shares a row."""
 LOST_AFTER = timedelta(seconds=60)
 """A row queued so long ago, while its work queue is empty, has lost its message."""
 LOST = "its message was lost: sent again"
@@ -69,16 +72,24 @@ class Sending:
         async def publish(items: Sequence[Item]) -> set[int]:
             return await self._publish(queue, items, went)
 
-        while True:
+        async def batch() -> bool:
+            """Send a batch; whether there may be more."""
+            nonlocal sent
             if go_on is not None:
                 await go_on()
             taken, done = await tracking.send(publish, self._by, _now(), BATCH, limits)
             sent += done
             if done < taken and went.returned and await self._made_queues():
                 went.returned = 0  # they stayed as they were, and now there is a queue for them
-                continue
-            if not taken or done < taken:
-                break
+                return True
+            return bool(taken) and done == taken
+
+        async def lane() -> None:
+            while await batch():
+                pass
+
+        if await batch():
+            await _all([lane() for _ in range(LANES if limits.per_project is None else 1)])
         self._tell(queue, went, sent)
         return sent
 
@@ -140,6 +151,13 @@ class Sending:
         if sent:
             log.info("%s: %d sent", queue.messages, sent)
         if (error := went.failed(queue)) is not None:
+            raise error
+
+
+async def _all(lanes: Sequence[Awaitable[None]]) -> None:
+    """Wait for all, also when one fails; then raise what it raised."""
+    for error in await asyncio.gather(*lanes, return_exceptions=True):
+        if error is not None:
             raise error
 
 

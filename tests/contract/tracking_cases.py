@@ -148,6 +148,14 @@ async def sends_what_is_due(site: Site) -> None:
     assert await tracking.due(NOW) is None
     again = await one(tracking, failed.id)
     assert (again.attempt, again.not_before, again.state) == (2, None, State.QUEUED)
+    held = await tracking.move([Change(again, rules.claimed(again, "r@h:1", "w", NOW, LEASE), "r", "")], NOW)
+    [broke] = await tracking.move([Change(held[0], rules.failed(held[0], "no", NOW, 9, LEASE * 0), "r", "no")], NOW)
+    assert await tracking.send(everything, "loader", NOW + LEASE, 1, MANY) == (1, 1)
+    assert await one(tracking, failed.id) == rules.sent(broke, NOW + LEASE)
+    last = (await tracking.events(failed.id))[-1]
+    assert (last.at, last.by, last.before, last.after, last.attempt, last.why) == (
+        NOW + LEASE, "loader", State.FAILED, State.QUEUED, 3, "sent",
+    )  # fmt: skip
     assert [row.uid for row in await tracking.lost(NOW + LEASE, 2)] == [seen[0].uid, seen[1].uid]
     assert await tracking.lost(NOW, 9) == []
 

@@ -56,6 +56,17 @@ from {rows queue text, item bigint, at timestamptz, by text, before text, after 
     place integer}
 where true order by place
 
+-- name: sent_events
+insert into reingestion_event (queue, item, at, by, before, after, attempt, why)
+select :queue, id, :now, :by, state, 'queued', attempt + 1, 'sent'
+from {table} where id in (select id from {rows id bigint}) order by id
+
+-- name: sent
+update {table} set
+    state = 'queued', attempt = attempt + 1, queued_at = :now, not_before = null, workflow_id = null, owner = null,
+    lease_until = null, started_at = null, finished_at = null
+where id in (select id from {rows id bigint})
+
 -- name: sendable
 select {columns} from {table}
 where state in ('waiting', 'failed') and coalesce(not_before, {ever}) <= :now
