@@ -13,7 +13,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.events import DescendantFocus, Resize
+from textual.events import DescendantFocus, Resize, ScreenResume
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
@@ -50,7 +50,7 @@ class MainScreen(Screen[None]):
 
     def __init__(self, slots: int) -> None:
         super().__init__(id="main")
-        self._zoomed = False
+        self._zoomed, self._fresh = False, True
         # held, not looked up: a message may still come when they have been taken down
         self._title, self._tabs, self._keys = Title(id="title"), Tabs(id="tabs"), Keys(id="keys")
         self._top, self._slots = Container(id="top"), Container(id="slots")
@@ -70,13 +70,12 @@ class MainScreen(Screen[None]):
         """Title, panes, and the lines below."""
         yield self._title
         yield self._tabs
-        with Container(id="panes"):
-            with self._top:
-                yield self.requests
-                yield self.entitlement
-            with self._slots:
-                yield from self.logs
-            yield self.reingestion
+        with self._top:
+            yield self.requests
+            yield self.entitlement
+        with self._slots:
+            yield from self.logs
+        yield self.reingestion
         yield self.said
         yield self._keys
 
@@ -149,6 +148,11 @@ class MainScreen(Screen[None]):
         field.value = text
         field.display = True
         self.set_focus(field)
+
+    def _on_screen_resume(self, event: ScreenResume) -> None:
+        """Textual calls this before its own: every part got its styles just now, when it was mounted."""
+        if self._fresh:
+            self._fresh = event.refresh_styles = False
 
     def on_resize(self, event: Resize) -> None:
         """Choose what can be seen."""
