@@ -124,14 +124,17 @@ class ReingestionDesk:
         options = " --queue vlba" if queue is Queue.VLBA else ""
         row = await self._act(f"{command}{options} --why '{why}'", queue, act)
         until = f" until {times.text(row.not_before)}" if row.not_before and row.not_before != NEVER else ""
-        self._say(f"Item {row.id} is {row.state}{until}.")
+        self.items.done(queue, row)
+        self._app.say_on_top(f"Item {row.id} is {row.state}{until}.")
 
     # ── the pair ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _run(self) -> None:
         notes = await self._act("run", Queue.ALMA, lambda desk: desk.run_loader())
         last = overview.loader(notes.get(LOADER))["last_cycle"]
-        self._say(f"The loader is told to look now; its last cycle was {last if isinstance(last, str) else 'never'}.")
+        self._app.say_on_top(
+            f"The loader is told to look now; its last cycle was {last if isinstance(last, str) else 'never'}."
+        )
 
     async def _pause(self) -> None:
         by = self._app.queue_board.paused
@@ -142,7 +145,7 @@ class ReingestionDesk:
             why = await self._ask(Ask("Pause re-ingestion, for everybody", lines, "Why"))
         verb = "resume" if by else "pause"
         await self._act(f"{verb} --why '{why}'", Queue.ALMA, lambda desk: desk.pause(why, on=not by))
-        self._say("Re-ingestion goes on." if by else "Re-ingestion is paused; what runs goes on.")
+        self._app.say_on_top("Re-ingestion goes on." if by else "Re-ingestion is paused; what runs goes on.")
 
     async def _act(self, command: str, queue: Queue, act: Callable[[Steering], Awaitable[T]]) -> T:
         """Have it done, and keep it in the command log."""
@@ -160,10 +163,6 @@ class ReingestionDesk:
         self._migrated = True
         self._app.record(f"reingestion {command}", "done")
         return done
-
-    def _say(self, sentence: str) -> None:
-        self._app.say_on_top(sentence)
-        self.items.done()
 
     async def _ask(self, question: ModalScreen[Any]) -> Any:
         """Put a question to the operator. Raises _Nothing when it was closed."""

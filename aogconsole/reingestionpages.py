@@ -46,9 +46,8 @@ class ItemsView:
     def open(self) -> None:
         """Show the items, until the page is closed."""
         if self._page is None:
-            self._page = ItemsPage("Re-ingestion", self._act, self.look)
+            self._page = ItemsPage("Items", self._act, self.look)
             self._app.push_screen(self._page, self._closed)
-            self.look()
 
     def _closed(self, _: Picked | None) -> None:
         self._page = None
@@ -59,9 +58,10 @@ class ItemsView:
             wait = self._read_at + PAUSE - time.monotonic()
             self._timer = self._page.set_timer(max(wait, 0.01), self.look)
 
-    def done(self) -> None:
-        """Something has been done to an item: read again at once."""
+    def done(self, queue: Queue, item: Item) -> None:
+        """Something has been done to an item, which now is so: read again at once."""
         if self._page is not None:
+            self._found[f"{queue}:{item.id}"] = queue, item
             self._page.stay()
             self.look()
 
@@ -82,7 +82,7 @@ class ItemsView:
         except AogError as error:
             page.tell(f"{error} {error.hint}")
             return
-        if page.is_mounted and page is self._page:
+        if page.is_attached and page is self._page:
             self._found = found
             page.renew(listed)
 
@@ -180,12 +180,14 @@ def about(item: Item) -> list[str]:
 
 
 def story(item: Item, events: Sequence[Event]) -> list[str]:
-    """An item: its columns, then what became of it, from the beginning."""
-    document = overview.item(item, Queue.ALMA)
-    del document["queue"]
-    lines = [f"{key:13}{clean('-' if value is None else str(value))}" for key, value in document.items()]
-    lines += ["", f"{item.state}: {MEANING[item.state]}", "", "What became of it:", ""]
+    """An item: how it is, what became of it from the beginning, then its columns."""
+    lines = [f"{overview.shown(item.uid)}  {item.kind.replace('_', ' ')}", f"{item.state}: {MEANING[item.state]}"]
+    lines += [_reason(item)] if _reason(item) else []
+    lines += ["", "What became of it:", ""]
     for one in events:
         change = f"{one.before or '-'} -> {one.after}"
-        lines.append(clean(f"{times.text(one.at)}  {one.by:24} {change}" + (f": {one.why}" if one.why else "")))
-    return lines
+        lines.append(f"{times.text(one.at)}  {one.by:20}  {change}" + (f": {one.why}" if one.why else ""))
+    document = overview.item(item, Queue.ALMA)
+    del document["queue"]
+    lines += ["", *(f"{key:13}{'-' if value is None else value}" for key, value in document.items())]
+    return [clean(line) for line in lines]

@@ -5,6 +5,7 @@ A line is a list of parts; where they do not all fit, the last ones give way or 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -35,21 +36,26 @@ WIDE: Final = 84
 BESIDE: Final = 20
 """Columns of a chart beside its bars."""
 GAP: Final = 2
+LEAST: Final = 10
 ROOMY: Final = 9
 """Lines from which on there is more than the summary."""
 
 
 def panel(board: ReingestionBoard, now: datetime, width: int, height: int) -> list[PanelLine]:
     """What fits into so many columns and lines, what matters most on top."""
+    return [_clipped(line, width) for line in _panel(board, now, width, height)[:height]]
+
+
+def _panel(board: ReingestionBoard, now: datetime, width: int, height: int) -> list[PanelLine]:
     if not board.configured:
         return [[(NONE, "")]]
     told = troubles(board)
     if not board.told:
-        return (told or [[("The metadata database is being asked.", "dim")]])[:height]
-    top = [*told, *flowed(summary(board, now), width), *flowed(further(board, now), width)]
+        return _wrapped(told, width) or [[("The metadata database is being asked.", "dim")]]
+    top = [*flowed(summary(board, now), width), *_wrapped(told, width), *flowed(further(board, now), width)]
     if height < ROOMY and len(top) > height:
         lines = [summary(board, now), *told, further(board, now)]
-        return [_cut(line, width) for line in lines[:height]]
+        return [_cut(line, width) if len(line) > 1 else line for line in lines]
     room = height - len(top)
     if width < WIDE:
         sections = [*_lists(board, now, width, room), chart(board, now, width), table(board, width)]
@@ -277,8 +283,30 @@ def _cut(parts: PanelLine, width: int) -> PanelLine:
     return line
 
 
+def _wrapped(lines: Sequence[PanelLine], width: int) -> list[PanelLine]:
+    """Long reasons on up to three lines each."""
+    found: list[PanelLine] = []
+    for [(words, style)] in lines:
+        rows = textwrap.wrap(words, max(width, LEAST))
+        found += [[(row, style)] for row in [*rows[:2], " ".join(rows[2:])] if row]
+    return found
+
+
+def _clipped(line: PanelLine, width: int) -> PanelLine:
+    """No longer than the panel is wide."""
+    if sum(cell_len(words) for words, _ in line) <= width:
+        return line
+    kept: PanelLine = []
+    for words, style in line:
+        room = width - sum(cell_len(one) for one, _ in kept)
+        kept.append((_fit(words, room), style))
+        if cell_len(words) > room:
+            break
+    return kept
+
+
 def _fit(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)) + "…"
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…" if width > 0 else ""
 
 
 def clock(time: datetime, now: datetime) -> str:

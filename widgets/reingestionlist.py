@@ -88,10 +88,14 @@ class ItemsPage(ListPage):
         """There is no room for the key that copies."""
         return action != "copy"
 
+    def on_mount(self) -> None:
+        """Now there is a place for rows."""
+        self._look("")
+
     @property
     def words(self) -> str:
         """What is typed into the filter."""
-        return self._search.value if self.is_mounted else ""
+        return self._search.value
 
     def search(self, words: str) -> None:
         """Keep the rows that have the words, and have others looked for."""
