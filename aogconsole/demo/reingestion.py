@@ -1,7 +1,7 @@
 """The demo's re-ingestion: loader and runner on the embedded archive, a broker in memory, and an NGAS on loopback.
 
 All of it lives in one thread with a loop of its own, as the broker is this process'; the workflows are processes, as
-the launcher `local` starts them. It begins after the console's first paint, and ends with the demo.
+the launcher `local` starts them. All but the tables begins after the console's first paint; it ends with the demo.
 """
 
 from __future__ import annotations
@@ -133,11 +133,13 @@ class DemoReingestion:
     # ── in the thread ────────────────────────────────────────────────────────────────────────────────────────
 
     def _live(self) -> None:
-        if self._ended.wait(self._later):
-            return
+        assert self._config is not None  # noqa: S101
         with _logged(self._state / "reingestion.log"):
             try:
-                asyncio.run(self._work())
+                config = load(self._config)
+                asyncio.run(_made(config))
+                if not self._ended.wait(self._later):
+                    asyncio.run(self._work(config))
             except Exception as error:
                 self._broken(error)
 
@@ -151,17 +153,14 @@ class DemoReingestion:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken(error)
 
-    async def _work(self) -> None:
+    async def _work(self, config: Config) -> None:
         from aogconsole import reingestionsite as site
         from aogconsole.reingestion.workflows.telling import Teller
 
-        assert self._config is not None  # noqa: S101
-        config = load(self._config)
         await asyncio.to_thread(self._arrivals.again)
         async with contextlib.AsyncExitStack() as ends:
             metadata, broker = _connected(config, ends)
             await ends.enter_async_context(self._ngas.serving())
-            await metadata.migrate()
             await broker.declare()
             launcher, table = site.launcher(config, broker), metadata.tracking(Queue.ALMA)
             loader, runner = self._loader(config, ends), self._runner(config, ends)
@@ -287,6 +286,17 @@ class DemoReingestion:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(int(mark.pid), signal.SIGKILL)
             time.sleep(0.02)
+
+
+async def _made(config: Config) -> None:
+    """The tables are there before the console looks for them: it calls a database without them broken."""
+    from aogconsole import reingestionsite as site
+
+    metadata = site.metadata(config)
+    try:
+        await metadata.migrate()
+    finally:
+        await metadata.close()
 
 
 def _connected(config: Config, ends: contextlib.AsyncExitStack) -> tuple[Metadata, Broker]:
