@@ -1,7 +1,8 @@
 """Metrics for Prometheus: how the desk and re-ingestion are, read when they are asked for.
 
-Served over HTTP by `--metrics [HOST:]PORT` of `serve`, `loader` and `runner`; on loopback unless a host is named, for
-it asks nobody who he is. Names and labels are few, and none comes from outside: no UID, project or account.
+Served over HTTP by `--metrics [HOST:]PORT` of `serve`, `loader`, `runner` and `workflow serve`; on loopback unless a
+host is named, for it asks nobody who he is. Names and labels are few, and none comes from outside: no UID, project or
+account.
 """
 
 from __future__ import annotations

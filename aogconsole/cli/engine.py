@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -16,11 +15,11 @@ from typing import Any
 import click
 
 from aogconsole.cli.common import METRICS, Session, as_json, emit, say
+from aogconsole.cli.service import FORM, at_the_end, prepare
 from aogconsole.errors import AogError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
 
-ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STAND_BY = 0.5
 """Seconds between tries to take over."""
 STUCK = 5.0
@@ -34,12 +33,7 @@ STUCK = 5.0
 @click.pass_obj
 def serve_command(session: Session, *, until_idle: bool, attached: bool, metrics: str | None) -> int:
     """Run the engine: intake, checks, staging, letters, retention. Ends with 0 on SIGTERM."""
-    for number in ENDS:
-        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
-    form = "%(message)s" if attached else "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
-    for noisy in ("asyncssh", "oracledb", "imap_tools"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    prepare(("asyncssh", "oracledb", "imap_tools"), logging.WARNING, "%(message)s" if attached else FORM)
     journal = session.acting()
     actor = Actor.engine()
     _required(session)
@@ -86,8 +80,7 @@ async def _serve(session: Session, journal: Journal, actor: Actor, *, until_idle
     log = logging.getLogger("aogconsole")
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
     assert main is not None  # noqa: S101
-    for number in ENDS:
-        loop.add_signal_handler(number, main.cancel)
+    at_the_end(main.cancel)
     tell: Callable[[str], None] = _attach(loop, main) if attached else _keep_quiet
     lock = EngineLock(session.config.journal_path, shared=bool(session.config.settings.journal.group))
     try:

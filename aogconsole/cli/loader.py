@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +14,14 @@ import click
 
 from aogconsole import times
 from aogconsole.cli.common import METRICS, Session, as_json, emit, say
+from aogconsole.cli.service import at_the_end, briefly, measured, prepare
 from aogconsole.config import Config
-from aogconsole.errors import ConfigError, OutsideError, UsageError
+from aogconsole.errors import OutsideError, UsageError
 from aogconsole.reingestion.item import Kind, Queue
 
 if TYPE_CHECKING:
     from aogconsole.reingestion.loader import Loader, LoaderRules, Pace, Summary
-    from backends.reingestion_ports import Broker, Metadata
 
-ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-GOODBYE = 0.7
-"""Seconds for the end of each connection."""
 log = logging.getLogger("aogconsole")
 
 
@@ -40,16 +33,11 @@ log = logging.getLogger("aogconsole")
 @click.pass_obj
 def loader_command(session: Session, *, once: bool, since: str | None, metrics: str | None, json_: bool) -> int:
     """Run QueueLoader: find what is new in the archive, send what is due. One works, others stand by."""
-    if session.read_only:
-        raise UsageError("with --read-only nothing may be changed", "leave it out")
+    session.may_act()
     if json_ and not once:
         raise UsageError("--json is for one cycle", "use it with --once")
     begin = _time(since) if since is not None else None
-    for number in ENDS:
-        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for noisy in ("pika", "psycopg", "oracledb"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
+    prepare(("pika", "psycopg", "oracledb"))
     summary = asyncio.run(serve(session.config, begin, once=once, metrics=metrics))
     if summary is None:
         return 0
@@ -77,8 +65,6 @@ async def serve(
     from aogconsole import reingestionsite as site
     from aogconsole.reingestion.loader import Loader, Outside
 
-    if config.file is None:
-        raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
     config.sound()
     watcher = site.watcher(config)
     metadata, broker = site.metadata(config), site.broker(config)
@@ -86,27 +72,16 @@ async def serve(
         outside = Outside(metadata, broker, site.news(config))
         by = f"loader@{socket.gethostname()}:{os.getpid()}"
         loader = Loader(outside, lambda: rules(watcher.fresh()), by, since=since, pace=pace)
-        with _measured(metrics, metadata, broker):
+        with measured(metrics, metadata, broker):
             return await _until_ended(loader, once=once)
     finally:
-        for end in (broker.close(), metadata.close()):
-            await _briefly(end)
-
-
-def _measured(where: str | None, metadata: Metadata, broker: Broker) -> contextlib.AbstractContextManager[object]:
-    if where is None:
-        return contextlib.nullcontext()
-    from aogconsole.metrics import reingestion
-
-    return reingestion(where, metadata, broker)
+        await briefly(broker.close(), metadata.close())
 
 
 async def _until_ended(loader: Loader, *, once: bool) -> Summary | None:
     main = asyncio.current_task()
     assert main is not None  # noqa: S101
-    loop = asyncio.get_running_loop()
-    for number in ENDS:
-        loop.add_signal_handler(number, main.cancel)
+    at_the_end(main.cancel)
     try:
         if once:
             return await loader.once()
@@ -115,8 +90,7 @@ async def _until_ended(loader: Loader, *, once: bool) -> Summary | None:
         main.uncancel()
         log.info("stopped")
     finally:
-        for number in ENDS:
-            loop.remove_signal_handler(number)
+        at_the_end(lambda: None)  # what is left is short
     return None
 
 
@@ -132,11 +106,3 @@ def rules(config: Config) -> LoaderRules:
     }
     query = Path(given.vlba_query) if given.vlba_query else None
     return LoaderRules(given.interval, overlaps, {queue: site.limits(config, queue) for queue in Queue}, query)
-
-
-async def _briefly(end: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(GOODBYE):
-            await end
-    except (TimeoutError, OutsideError) as error:
-        log.info("at the end: %s", error)

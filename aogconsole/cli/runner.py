@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
-import signal
 import socket
-import sys
-from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from aogconsole.cli.common import METRICS, Session
+from aogconsole.cli.service import at_the_end, briefly, measured, prepare
 from aogconsole.config import Config
-from aogconsole.errors import ConfigError, OutsideError, UsageError
+from aogconsole.errors import UsageError
 from aogconsole.reingestion.item import Queue
 
 if TYPE_CHECKING:
     from aogconsole.reingestion.station import Pace, Rules
-    from backends.reingestion_ports import Broker, Metadata
 
-ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
 QUEUES = ("alma", "vlba", "both")
-GOODBYE = 0.7
-"""Seconds for the end of each connection."""
 log = logging.getLogger("aogconsole")
 
 
@@ -41,15 +34,10 @@ log = logging.getLogger("aogconsole")
 @click.pass_obj
 def runner_command(session: Session, *, until_idle: bool, queue: str, name: str, metrics: str | None) -> int:
     """Run QueueRunner: launch what is in the work queue, within the limit. Any number of them may run."""
-    if session.read_only:
-        raise UsageError("with --read-only nothing may be changed", "leave it out")
+    session.may_act()
     if not NAME.fullmatch(name):
         raise UsageError("a runner's name has letters, digits, '.', '_' and '-', at most 40", "give another --name")
-    for number in ENDS:
-        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for noisy in ("pika", "psycopg"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they say reaches the log as our sentence
+    prepare(("pika", "psycopg"))
     queues = tuple(Queue) if queue == "both" else (Queue(queue),)
     asyncio.run(serve(session.config, queues, name, until_idle=until_idle, metrics=metrics))
     return 0
@@ -61,15 +49,11 @@ async def serve(
 ) -> None:  # fmt: skip
     """Run one runner until SIGTERM, or until nothing is left. `metrics`: where they are served."""
     from aogconsole import reingestionsite as site
-    from aogconsole.capo import Watcher
-    from aogconsole.config import reloaded
     from aogconsole.reingestion.runner import Runner
     from aogconsole.reingestion.station import Outside, Pace, Station
 
-    if config.file is None:
-        raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
     config.sound()
-    watcher, pace = Watcher(config, lambda: reloaded(config)), pace or Pace()
+    watcher, pace = site.watcher(config), pace or Pace()
     metadata, broker = site.metadata(config), site.broker(config)
     try:
         launcher = site.launcher(config, broker)
@@ -77,15 +61,13 @@ async def serve(
         owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
         station = Station(outside, lambda: rules(watcher.fresh(), pace.lease), owner, queues, pace)
         running = Runner(station)
-        for number in ENDS:
-            asyncio.get_running_loop().add_signal_handler(number, running.stop)
-        with _measured(metrics, metadata, broker, lambda: station.counted):
+        at_the_end(running.stop)
+        with measured(metrics, metadata, broker, lambda: station.counted):
             log.info("%s runs: %s, launching by %s", owner, ", ".join(queues), launcher.name)
             await running.run(until_idle=until_idle)
         log.info("stopped; workflows that run go on")
     finally:
-        for end in (broker.close(), metadata.close()):
-            await _briefly(end)
+        await briefly(broker.close(), metadata.close())
 
 
 def rules(config: Config, lease: float | None = None) -> Rules:
@@ -98,21 +80,3 @@ def rules(config: Config, lease: float | None = None) -> Rules:
         {queue: site.limits(config, queue) for queue in Queue}, given.attempts, timedelta(seconds=given.retry_delay),
         timedelta(seconds=lease or given.lease), site.event_types(config),
     )  # fmt: skip
-
-
-def _measured(
-    where: str | None, metadata: Metadata, broker: Broker, counted: Callable[[], Mapping[str, int]]
-) -> contextlib.AbstractContextManager[object]:
-    if where is None:
-        return contextlib.nullcontext()
-    from aogconsole.metrics import reingestion
-
-    return reingestion(where, metadata, broker, counted)
-
-
-async def _briefly(end: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(GOODBYE):
-            await end
-    except (TimeoutError, OutsideError) as error:
-        log.info("at the end: %s", error)

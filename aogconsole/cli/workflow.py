@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aogconsole import times
-from aogconsole.cli.common import Session, as_json, emit, say
+from aogconsole.cli.common import METRICS, Session, as_json, emit, say
+from aogconsole.cli.service import at_the_end, briefly, measured, prepare
 from aogconsole.config import Config
-from aogconsole.errors import ConfigError, OutsideError, UsageError
+from aogconsole.errors import ConfigError
 from aogconsole.ids import MousUid
 
 if TYPE_CHECKING:
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
     from backends.ingest_ports import Ingest
     from backends.reingestion_ports import Broker, Metadata
 
-ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SERVER_TELLS = 10.0
 """Seconds that a server tries to publish an event before it goes on; its next look tries again."""
-GOODBYE = 1.0
-"""Seconds for the end of a connection."""
 
 WORKFLOW_ID = click.option(
     "--workflow-id", metavar="ID", help="The id it was started under: it begins once, and its end is published."
@@ -96,25 +92,19 @@ def calibration(session: Session, mous: str, workflow_id: str | None, *, json_: 
 @workflow_command.command("serve")
 @click.option("--site", help="Whose start commands; [reingestion.sites] execution_block unless given.")
 @click.option("--limit", type=click.IntRange(1, 1000), help="Workflows at once; [reingestion] limit unless given.")
+@METRICS
 @click.pass_obj
-def serve(session: Session, site: str | None, limit: int | None) -> int:
+def serve(session: Session, site: str | None, limit: int | None, metrics: str | None) -> int:
     """Run the workflows that start commands ask for at a site, each once. Ends with 0 on SIGTERM."""
-    for number in ENDS:
-        signal.signal(number, lambda *_: sys.exit(0))  # until the loop has its own
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for noisy in ("pika", "psycopg"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    prepare(("pika", "psycopg"))
     config = _acting(session)
     given = config.settings.reingestion
-    asyncio.run(_serve(config, site or given.sites.execution_block, limit or given.limit))
+    asyncio.run(_serve(config, site or given.sites.execution_block, limit or given.limit, metrics))
     return 0
 
 
 def _acting(session: Session) -> Config:
-    if session.read_only:
-        raise UsageError("with --read-only nothing may be changed", "leave it out")
-    if session.config.file is None:
-        raise ConfigError("there is no configuration yet", "make one with `aogconsole config init`, then edit it")
+    session.may_act()
     session.config.sound()
     return session.config
 
@@ -142,9 +132,7 @@ async def _carried_out(
         teller = _teller(config, broker) if broker else None
         return await carried_out(metadata.migrate, lambda: work(metadata, store), workflow_id, store, teller, about)
     finally:
-        await _end(metadata.close)
-        if broker is not None:
-            await _end(broker.close)
+        await briefly(metadata.close(), *([broker.close()] if broker else []))
 
 
 def _embedded(config: Config) -> bool:
@@ -159,13 +147,7 @@ def _teller(config: Config, broker: Broker, within: float = 60.0) -> Teller:
     return Teller(broker, site.sender(), site.event_types(config), within)
 
 
-async def _end(close: Callable[[], Awaitable[None]]) -> None:
-    with suppress(TimeoutError, OutsideError):
-        async with asyncio.timeout(GOODBYE):
-            await close()
-
-
-async def _serve(config: Config, name: str, limit: int) -> None:
+async def _serve(config: Config, name: str, limit: int, metrics: str | None) -> None:
     from aogconsole import reingestionsite as site
     from aogconsole.reingestion.workflows.serving import Server, Serving
 
@@ -184,10 +166,9 @@ async def _serve(config: Config, name: str, limit: int) -> None:
             Serving(name, limit, workflows, words), metadata.migrate, broker, store,
             _teller(config, broker, SERVER_TELLS),
         )  # fmt: skip
-        for number in ENDS:
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
-        logging.getLogger("aogconsole.workflow").info("serving %s, %d workflows at once", name, limit)
-        await server.run()
+        at_the_end(server.stop)
+        with measured(metrics, metadata, broker):
+            logging.getLogger("aogconsole.workflow").info("serving %s, %d workflows at once", name, limit)
+            await server.run()
     finally:
-        await _end(broker.close)
-        await _end(metadata.close)
+        await briefly(broker.close(), metadata.close())
