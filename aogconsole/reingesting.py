@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
@@ -31,11 +31,12 @@ class Reingesting(Parts, App[int]):
     """How re-ingestion is."""
     _queue_watch: ReingestionWatch | None = None
 
-    @dataclass
     class QueueArrived(Message):
         """The watch on re-ingestion has seen something new."""
 
-        board: ReingestionBoard
+        def __init__(self, board: ReingestionBoard) -> None:
+            super().__init__()
+            self.board = board
 
         def can_replace(self, message: Message) -> bool:
             """Only the newest counts."""
