@@ -68,14 +68,23 @@ async def console(
         yield app, pilot
 
 
+async def still(pilot: Pilot[int]) -> str:
+    """The screen when it no longer changes: a panel that grows is laid out, and then has more lines."""
+    before, now = "", text(pilot)
+    while now != before:
+        await pilot.pause(0.1)
+        before, now = now, text(pilot)
+    return now
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 30), (200, 50)])
 async def test_the_panel(site: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
     """Two lines beside the others; with the focus lists, chart and counts, as there is room."""
     async with console(site, monkeypatch, size) as (_, pilot):
-        kept(f"reingestion-{size[0]}x{size[1]}", text(pilot))
+        kept(f"reingestion-{size[0]}x{size[1]}", await still(pilot))
         await pilot.press("4")
         await until(pilot, lambda: "need you" in text(pilot) and "enter items" in text(pilot))
-        kept(f"reingestion-focused-{size[0]}x{size[1]}", text(pilot))
+        kept(f"reingestion-focused-{size[0]}x{size[1]}", await still(pilot))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
@@ -84,7 +93,7 @@ async def test_the_items(site: Path, monkeypatch: pytest.MonkeyPatch, size: tupl
     async with console(site, monkeypatch, size) as (_, pilot):
         await pilot.press("Q")
         await until(pilot, lambda: "─ Items · " in text(pilot) and "!  " in text(pilot))
-        kept(f"items-{size[0]}x{size[1]}", text(pilot))
+        kept(f"items-{size[0]}x{size[1]}", await still(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "What became of it" in text(pilot))
         shown = text(pilot)
