@@ -1,8 +1,9 @@
 """How fast a runner claims, launches (nothing), records and acknowledges; on PostgreSQL with fsync and RabbitMQ.
 
-    python -m tests.benchmarks.bench_runner [ITEMS]
+    python -m tests.benchmarks.bench_runner [ITEMS] [ROUNDS]
 
-Beside it, in the same run, what the pieces cost alone.
+Beside it, in turns, procrastinate's no-op jobs on the same PostgreSQL where it can be imported; prints each round and
+the median of the ratios. Ends with 1 when a runner launches at less than 3 times procrastinate's rate.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import statistics
 import sys
 import tempfile
 import time
@@ -26,9 +28,11 @@ from aogconsole.reingestion.station import Outside, Pace, Rules, Station
 from backends.metadata import open_metadata
 from backends.rabbitmq import RabbitBroker
 from backends.reingestion_ports import Launch, Limits, Seen
+from tests.benchmarks import procrastinating
 from tests.support import postgres, rabbitmq
 
-ITEMS = 10_000
+JOBS = 2000
+"""Of procrastinate, in a round."""
 
 
 class Nothing:
@@ -54,17 +58,15 @@ def start_of(item: Item, queue: Queue) -> tuple[Start, str]:
     return Start(item.workflow_id or "", "w", {"kind": item.kind.value, "uid": item.uid}), "X"
 
 
-async def measure(dsn: str, vhost: rabbitmq.Vhost, items: int) -> None:
-    """Enter, send, and let one runner launch them all."""
+async def measure(dsn: str, vhost: rabbitmq.Vhost, items: int) -> float:
+    """Enter, send, and let one runner launch them all; items a second."""
     metadata, broker = open_metadata(dsn, postgres.PASSWORD), RabbitBroker(vhost.url, password=vhost.password)
     await metadata.migrate()
     await broker.declare()
     limits, now, table = Limits(items), datetime.now(UTC), metadata.tracking(Queue.ALMA)
     found = [Found(Kind.EXECUTION_BLOCK, f"uid://A002/X1/X{n:x}", "1", "p", now) for n in range(items)]
     await table.add(found, "bench", now)
-    began = time.perf_counter()
     await Sending(metadata, broker, "bench").send(Queue.ALMA, limits)
-    print(f"sent        {items / (time.perf_counter() - began):8.0f} items/s")
     lease = timedelta(seconds=60)
     rules = Rules(dict.fromkeys(Queue, limits), 3, lease, lease, (COMPLETE, FAILED))
     owner = f"bench@{socket.gethostname()}:{os.getpid()}"
@@ -80,18 +82,28 @@ async def measure(dsn: str, vhost: rabbitmq.Vhost, items: int) -> None:
     await running
     await broker.close()
     await metadata.close()
+    return items / took
 
 
-def main() -> None:
+def main(items: int = 10_000, rounds: int = 3) -> int:
     """Measure on servers of our own."""
-    items = int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS
+    ratios: list[float] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(postgres.running("earnest"))
         node = stack.enter_context(rabbitmq._shared(folder, "bench"))
-        dsn = server.dsn(server.create())
-        asyncio.run(measure(dsn, node.vhost(), items))
+        for _ in range(rounds):
+            rate = asyncio.run(measure(server.dsn(server.create()), node.vhost(), items))
+            if procrastinating.THERE:
+                _, theirs = asyncio.run(procrastinating.rates(server.dsn(server.create()), JOBS))
+                print(f"procrastinate {theirs:6.0f} jobs/s   ratio {rate / theirs:.1f}")
+                ratios.append(rate / theirs)
+    if not ratios:
+        print("procrastinate is not installed: nothing to compare with")
+        return 0
+    print(f"ratio       {statistics.median(ratios):8.1f} (at least 3)")
+    return int(statistics.median(ratios) < 3)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*(int(word) for word in sys.argv[1:])))
