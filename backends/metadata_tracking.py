@@ -138,11 +138,12 @@ class TableTracking:
         keys = rows_json({"id": one.id, "attempt": one.attempt} for one in wanted)
 
         async def work(session: Session) -> Claims:
+            # a message may come before its sender has committed: wait for that, or the row would seem not to be queued;
+            # and before the lock on the places: a sender that is frozen holds up nobody else's
+            await session.rows(self._sql["hold"], rows=ids_json({one.id for one in wanted}))
             await self._alone(session)
             taken = await self._taken(session)
             total = limits.total - await self._others(session, runner, now)
-            # a message may come before its sender has committed: wait for that, or the row would seem not to be queued
-            await session.rows(self._sql["hold"], rows=ids_json({one.id for one in wanted}))
             rows = [item(row) for row in await session.rows(self._sql["wanted"], rows=keys)]
             share = share_out(wanted, rows, taken, Limits(total, limits.per_project))
             changes = share.changes(self.queue, installation, runner, now, lease)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from aogconsole.errors import OutsideError
 from aogconsole.reingestion import messages
-from aogconsole.reingestion.item import SENDABLE, Item, Queue, State
+from aogconsole.reingestion.item import Item, Queue, State
 from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.messages import Malformed, Work
 from aogconsole.reingestion.station import Station, now, unless
@@ -26,9 +26,6 @@ AHEAD = 1000
 """Launches not recorded yet, at the most, before more is taken."""
 LONGEST_TAKE = 5.0
 """Seconds to wait for messages with places reserved."""
-EARLY = 30.0
-"""Seconds to hold a message whose row is not queued yet; the sender's transaction is shorter."""
-SOON = 0.05
 Key = tuple[int, int]
 """Id and attempt: what a message is about. Two messages may be about the same."""
 
@@ -45,8 +42,6 @@ class Feeding:
         self._held: dict[Key, tuple[Work, tuple[Delivery, ...]]] = {}
         self._doubtful: set[Key] = set()
         """A claim failed and may have been made all the same."""
-        self._early: dict[Key, float] = {}
-        """Messages that came before their rows were queued: since when, by the loop's clock."""
         self.places = 0
         """Reserved at the last look."""
 
@@ -117,50 +112,41 @@ class Feeding:
         except OutsideError:
             self._doubtful.update(held)  # perhaps it was made, and only its answer is lost
             raise
-        found, early = await self._looked_at(claims.stale)
-        ours = [*claims.launching, *found]
-        spent = {(one.id, one.attempt) for one in (*claims.stale, *claims.apart)} - {_key(one) for one in ours} - early
-        self._launching.begin(ours, {one.id: self._spend(_key(one)) for one in ours})
-        station.counted["claimed"] += len(ours)
-        self.places = max(0, self.places - len(ours))
-        done_with = [message for key in spent for message in self._spend(key)]
+        self._begin(claims.launching)
         if claims.apart:
             station.ring()
+        # only now: when this cannot be asked, what is claimed must be launched all the same
+        found = await self._ours_all_the_same(claims.stale)
+        self._begin(found)
+        spent = {(one.id, one.attempt) for one in (*claims.stale, *claims.apart)} - {_key(one) for one in found}
+        done_with = [message for key in spent for message in self._spend(key)]
         if done_with:
             await station.outside.broker.ack(done_with)
         if claims.full:
             await station.sleep(station.pace.poll, self._alarm)
-        elif early:
-            await station.sleep(SOON, self._alarm)
+
+    def _begin(self, ours: Sequence[Item]) -> None:
+        """Launch what we have claimed."""
+        self._launching.begin(ours, {one.id: self._spend(_key(one)) for one in ours})
+        self._station.counted["claimed"] += len(ours)
+        self.places = max(0, self.places - len(ours))
 
     def _spend(self, key: Key) -> tuple[Delivery, ...]:
         self._doubtful.discard(key)
-        self._early.pop(key, None)
         return self._held.pop(key)[1]
 
-    async def _looked_at(self, stale: Sequence[Work]) -> tuple[list[Item], set[Key]]:
-        """Of rows that are not queued: those that we claimed without hearing of it, and those that are not queued yet.
-
-        A message is published before its row is marked queued, and may be here before that is committed."""
-        if not stale:
-            return [], set()
-        ours, early, clock = list[Item](), set[Key](), asyncio.get_running_loop().time()
-        rows = {row.id: row for row in await self._table.get([one.id for one in stale])}
-        for work in stale:
-            row, key = rows.get(work.id), (work.id, work.attempt)
-            if row is None:
-                continue
-            if row.state in SENDABLE and row.attempt == work.attempt - 1:
-                if clock - self._early.setdefault(key, clock) < EARLY:
-                    early.add(key)
-            elif (
-                row.state is State.LAUNCHING and row.owner == self._station.owner and key in self._doubtful
-                and _key(row) == key and (self._queue, row.id) not in self._station.launching
-            ):  # fmt: skip
-                ours.append(row)
-            elif row.state is State.QUEUED and _key(row) == key:
-                early.add(key)  # between the claim and this look
-        return ours, early
+    async def _ours_all_the_same(self, stale: Sequence[Work]) -> list[Item]:
+        """Of rows that are not queued any more: those that we claimed without hearing of it."""
+        doubtful = [one for one in stale if (one.id, one.attempt) in self._doubtful]
+        if not doubtful:
+            return []
+        rows = {row.id: row for row in await self._table.get([one.id for one in doubtful])}
+        return [
+            row for one in doubtful
+            if (row := rows.get(one.id)) is not None
+            and row.state is State.LAUNCHING and row.owner == self._station.owner and row.attempt == one.attempt
+            and (self._queue, row.id) not in self._station.launching
+        ]  # fmt: skip
 
 
 def _key(item: Item) -> Key:
