@@ -4,8 +4,8 @@
 
 PostgreSQL with fsync, a private RabbitMQ with quorum queues, persistent and mandatory messages; bare pika with 200 in
 flight, and procrastinate's batch defer on the same PostgreSQL where it can be imported. In turns; prints the median of
-each and of the rounds' ratios, and what a whole first cycle takes. Ends with 1 when the loader sends at less than 0.6 of bare
-pika's rate.
+each and of the rounds' ratios, and what a whole first cycle takes. Ends with 1 when the loader sends at less than 0.6
+of bare pika's rate.
 """
 
 from __future__ import annotations
@@ -99,9 +99,8 @@ def main(many: int = 10_000, rounds: int = 5) -> int:
     median = {name: statistics.median(found) for name, found in rates.items()}
     for name, rate in median.items():
         print(f"{name:14} {rate:10,.0f} /s   {' '.join(f'{one:,.0f}' for one in rates[name])}")
-    ratio = statistics.median(
-        sent / published for sent, published in zip(rates["loader"], rates["bare pika"], strict=True)
-    )
+    turns = zip(rates["loader"], rates["bare pika"], strict=True)
+    ratio = statistics.median(sent / published for sent, published in turns)
     print(f"ratio          {ratio:.2f} of bare pika in the same round (at least 0.6)")
     return int(ratio < 0.6)
 
