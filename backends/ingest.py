@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from aogconsole.reingestion.ingested import Calibration, Command, ExecutionBlock
-from backends.metadata_session import Row, Session, Store, Value, columns, rows_json
+from backends.metadata_session import LONGEST, Row, Session, Store, Value, columns, rows_json, storable
 
 _BLOCK: Final = (
     "uid text, project text, project_uid text, session_uid text, mous_uid text, scheduling_block_uid text, "
@@ -113,7 +113,7 @@ class IngestStore:
         how = "complete" if complete else "failed"
 
         async def work(session: Session) -> None:
-            await session.rows(self._sql[how], id=workflow_id, reason=reason, now=now)
+            await session.rows(self._sql[how], id=workflow_id, reason=storable(reason[:LONGEST]), now=now)
 
         await self._store.write(work)
 

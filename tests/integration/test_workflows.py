@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import tarfile
+import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from aogconsole.errors import ArchiveError, NgasError
 from aogconsole.ids import MousUid
-from aogconsole.reingestion.ingested import CALIBRATED, DO_NOT_CALIBRATE
+from aogconsole.reingestion.ingested import CALIBRATED, DO_NOT_CALIBRATE, Command
 from aogconsole.reingestion.item import version_of
 from aogconsole.reingestion.workflows.asdm import AsdmError
 from aogconsole.reingestion.workflows.calibration import NotCalibrated, ingest_calibration
@@ -159,6 +162,32 @@ async def test_a_failure_leaves_what_was_there(site: Site) -> None:
     with pytest.raises(ArchiveError):
         await site.block()
     assert await site.counts() == TABLES
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+async def test_a_tar_that_would_fill_the_memory_is_refused(site: Site, kind: bytes) -> None:
+    """A few kilobytes that unpack to a name, or to attributes, of many megabytes."""
+    head = tarfile.TarInfo("head")
+    head.type, head.size = kind, 1 << 34
+    packed = gzip.compress(head.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 24))
+    site.ngas.files = {"bomb.tar": packed}
+    tracemalloc.start()
+    try:
+        with pytest.raises(AsdmError, match=f"a head of {1 << 34} bytes"):
+            await site.block(pattern="bomb.tar")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_reason_of_any_text_is_recorded(site: Site) -> None:
+    """NUL, half a pair, and no end of it: what went wrong is told, whatever it says."""
+    await site.store.take(Command("w1", "NAASC", "execution-block", UID.mail, {}), NOW)
+    await site.store.end("w1", False, "a\0b\udc80" + "x" * 100_000, NOW)
+    [ended] = await site.store.open("NAASC")
+    assert ended.complete is False
+    assert ended.reason.startswith("a\\x00b\\udc80x")
+    assert len(ended.reason) < 10_000
 
 
 async def test_an_asdm_that_breaks_off_in_a_tar_is_ngas_fault(site: Site) -> None:

@@ -18,6 +18,22 @@ from aogconsole.reingestion.workflows.assembling import check_container
 _CHUNK: Final = 1 << 16
 _FURTHEST: Final = 1 << 37
 """Bytes, unpacked, that are passed by on the way to the tables."""
+_LONGEST_HEAD: Final = 1 << 20
+"""Bytes of what precedes a member and is held as a whole: long names, and pax's attributes."""
+_HEADS: Final = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A member; a head that would fill the memory is refused before it is read."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADS and self.size > _LONGEST_HEAD:
+            raise AsdmError(
+                f"The ASDM's tar file has a head of {self.size} bytes.", "compare it with the archive's original"
+            )
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
 
 async def tables_of_tar(uid: str, chunks: AsyncIterator[bytes]) -> dict[str, list[Row]]:
@@ -46,7 +62,7 @@ def _give(pipe: int, data: bytes) -> None:
 def _read(uid: str, pipe: int) -> dict[str, list[Row]]:
     tables: dict[str, list[Row]] = {}
     try:
-        with os.fdopen(pipe, "rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+        with os.fdopen(pipe, "rb") as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as tar:
             for member in tar:
                 if member.offset_data + member.size > _FURTHEST:
                     raise AsdmError("The ASDM's tar file is too large.", "compare it with the archive's original")
