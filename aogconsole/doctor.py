@@ -17,6 +17,8 @@ from aogconsole.engine.lock import EngineLock
 from aogconsole.errors import AogError, ConfigError
 from aogconsole.journal.history import Actor
 from aogconsole.journal.store import Journal
+from aogconsole.reingestion.item import Queue
+from aogconsole.reingestion.messages import OUR_EVENTS
 from backends.ports import Hello
 
 ROOM = 1 << 30
@@ -129,7 +131,11 @@ async def _metadata(config: Config) -> list[Finding]:
 async def _broker(config: Config) -> list[Finding]:
     broker = reingestionsite.broker(config)
     try:
-        return [Finding("broker", ok=True, detail=await broker.ping())]
+        told = await broker.ping()
+        if not config.settings.broker.url.startswith("memory:"):  # that one is another process' own
+            for queue in (*(one.messages for one in Queue), OUR_EVENTS):
+                await broker.depth(queue)
+        return [Finding("broker", ok=True, detail=told)]
     finally:
         await broker.close()
 

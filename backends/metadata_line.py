@@ -276,7 +276,7 @@ _SAID: Final = (
 
 def explained(error: psycopg.Error, address: Address) -> AogError:
     """One sentence and what to do."""
-    detail = clean(" ".join(str(error).split()))[:300]
+    detail = clean(" ".join((error.diag.message_primary or str(error)).split()))[:300]
     where = f"The metadata database at {address.shown}"
     known = _by_code(error, address, detail)
     if known:

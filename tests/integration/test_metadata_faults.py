@@ -195,7 +195,7 @@ async def test_what_is_wrong_is_told(postgres: Database, empty_postgres: Databas
     await told(right.replace(postgres.name, "nowhere"), "no database nowhere")
     await told(right.replace("127.0.0.1", "nowhere.invalid"), "cannot be found")
     await told(right.replace(str(postgres.server.port), "1"), "does not take connections")
-    await told(empty_postgres.dsn, "lacks a table")
+    await told(empty_postgres.dsn, 'lacks a table or column of ours (relation "reingestion_note" does not exist).')
     postgres.ask("alter table reingestion_note owner to postgres")
     await told(right, "does not allow it to aog")
     await told(f"sqlite:{tmp_path}/none/m.db", "cannot be used")

@@ -80,6 +80,7 @@ def place(tmp_path: Path, postgres: Database, rabbitmq: Vhost, ngas: Ngas, monke
 def test_a_healthy_site(place: Place) -> None:
     """Queues are declared once and again; doctor, overview and verbs work on the real servers."""
     assert place.call("reingestion", "--json").code == 4  # the work queue is not declared yet
+    assert "no queue alma_reingestion" in place.findings()["broker"]["detail"]
     assert place.call("broker", "declare").code == place.call("broker", "declare").code == 0
     assert {check: one["ok"] for check, one in place.findings().items()} == {
         "metadata": True, "broker": True, "ngas": True
