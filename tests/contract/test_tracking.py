@@ -118,8 +118,10 @@ async def test_claiming_without_the_lock_is_caught(
     postgres: Database, monkeypatch: pytest.MonkeyPatch, lock: bool
 ) -> None:
     """When counting places takes its time, only the lock keeps two runners within the limit."""
-    slow = wrong(POSTGRES, others=("sum(places), 0)", "sum(places), 0) + 0 * length(cast(pg_sleep(0.002) as text))"))
-    monkeypatch.setattr(PostgresStore, "dialect", slow if lock else replace(slow, lock=""))
+    seconds = 0.002 if lock else 0.02  # without it nobody waits for another, and they shall meet for certain
+    slow = f"sum(places), 0) + 0 * length(cast(pg_sleep({seconds}) as text))"
+    late = wrong(POSTGRES, others=("sum(places), 0)", slow))
+    monkeypatch.setattr(PostgresStore, "dialect", late if lock else replace(late, lock=""))
     site = Opened(postgres)
     try:
         if lock:

@@ -273,13 +273,16 @@ async def claims_apart(site: Site) -> None:
 
 @check
 async def claims_once(site: Site) -> None:
-    """Two runners want the same 200: never more than four at once, each launched once."""
+    """Two runners want the same 200, from both ends: never more than four at once, each launched once.
+
+    Until they meet they lock different rows, so that only what guards the places keeps them within the limit.
+    """
     runners = [site.open().tracking(Queue.ALMA) for _ in range(2)]
     rows = await queued(runners[0], *(block(n) for n in range(200)))
     launched: list[int] = []
 
     async def run(tracking: Tracking, name: str) -> None:
-        wanted = [work(row) for row in rows]
+        wanted = [work(row) for row in (rows if name == "a" else reversed(rows))]
         while wanted:
             claims = await tracking.claim(wanted[:20], name, Limits(4), NOW, LEASE)
             launched.extend(row.id for row in claims.launching)
