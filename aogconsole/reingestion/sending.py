@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.item import Change, Item, Queue, message_id
@@ -67,9 +68,11 @@ class Sending:
 
         What the broker did not confirm stays as it was, and is the BrokerError raised once nothing more can be sent."""
         tracking = self._metadata.tracking(queue)
-        went, sent = _Round(), 0
+        went, sent, many = _Round(), 0, asyncio.Event()
 
         async def publish(items: Sequence[Item]) -> set[int]:
+            if len(items) == BATCH:
+                many.set()
             return await self._publish(queue, items, went)
 
         async def batch() -> bool:
@@ -88,8 +91,7 @@ class Sending:
             while await batch():
                 pass
 
-        if await batch():
-            await _all([lane() for _ in range(LANES if limits.per_project is None else 1)])
+        await _in_lanes(lane, many, LANES if limits.per_project is None else 1)
         self._tell(queue, went, sent)
         return sent
 
@@ -154,10 +156,17 @@ class Sending:
             raise error
 
 
-async def _all(lanes: Sequence[Awaitable[None]]) -> None:
-    """Wait for all, also when one fails; then raise what it raised."""
-    for error in await asyncio.gather(*lanes, return_exceptions=True):
-        if error is not None:
+async def _in_lanes(lane: Callable[[], Coroutine[Any, Any, None]], many: asyncio.Event, lanes: int) -> None:
+    """Work in one lane, and in more beside it once there is `many` to do; wait for all, then raise what one raised."""
+
+    async def beside() -> None:
+        await many.wait()
+        await lane()
+
+    first, others = asyncio.create_task(lane()), [asyncio.create_task(beside()) for _ in range(lanes - 1)]
+    first.add_done_callback(lambda _: None if many.is_set() else [one.cancel() for one in others])
+    for error in await asyncio.gather(first, *others, return_exceptions=True):
+        if error is not None and (many.is_set() or not isinstance(error, asyncio.CancelledError)):
             raise error
 
 
