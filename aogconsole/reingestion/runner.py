@@ -59,7 +59,8 @@ class Runner:
     async def run(self, *, until_idle: bool = False) -> None:
         """Work until `stop`, or (`until_idle`) until nothing is left to do now or soon.
 
-        Raises OutsideError when database or broker is away at the start and nobody waits for it (`until_idle`)."""
+        Raises OutsideError when the database, or the broker or its queues, are not there at the start and nobody waits
+        for them (`until_idle`)."""
         await self._prepare(patient=not until_idle)
         station, ended = self._station, asyncio.Event()
         feeders = [self._start(f"queue {queue}", one.step) for queue, one in self._feeding.items()]
@@ -83,13 +84,14 @@ class Runner:
             await _cancelled(tasks)
 
     async def _prepare(self, *, patient: bool) -> None:
-        """Have the tables; and, where nobody is patient, a broker that lets us in."""
+        """Have the tables; and, where nobody is patient, a broker that lets us in and has its queues."""
         station, failures = self._station, 0
         while not station.stopping.is_set():
             try:
                 await unless(station.stopping, station.outside.metadata.migrate())
                 if not patient:
                     await unless(station.stopping, station.outside.broker.ping())
+                    await unless(station.stopping, self._make_queues())
             except OutsideError as error:
                 if not patient:
                     raise
@@ -130,15 +132,23 @@ class Runner:
     # ── what else it does ────────────────────────────────────────────────────────────────────────────────────
 
     async def _have_queues(self) -> None:
+        """Make them once."""
+        await self._make_queues()
+        await self._station.stopping.wait()
+
+    async def _make_queues(self) -> None:
         """Make the queues that are not there; where we may not, the administrator does (`broker declare`)."""
-        station, broker = self._station, self._station.outside.broker
+        broker = self._station.outside.broker
         try:
-            for queue in (OUR_EVENTS, *(one.messages for one in station.queues)):
+            for queue in (OUR_EVENTS, *(one.messages for one in self._station.queues)):
                 await broker.depth(queue)
-        except BrokerError:
-            for line in await broker.declare():
-                log.info("%s", line)
-        await station.stopping.wait()
+        except BrokerError as missing:
+            try:
+                for line in await broker.declare():
+                    log.info("%s", line)
+            except BrokerError as refused:
+                log.debug("%s", refused)
+                raise missing from refused
 
     async def _keep(self) -> None:
         """Hear whether we are paused, keep the leases of what is launched, tell how we are."""

@@ -467,6 +467,8 @@ async def test_the_documented_permissions(rabbitmq: Vhost) -> None:
         for queue in (WORK, OTHER):
             await runner.ack(await runner.take(queue, 1, 0.2))
         assert (await runner.publish([command])).confirmed
+        assert (await runner.publish([event])).confirmed  # of a workflow that it has launched by itself
+        await runner.ack(await runner.take(OUR_EVENTS, 1, 5.0))
         assert "may not" in (await workflow.declare_site("NAASC"))[-1]
         await workflow.ack(await workflow.take(command_queue("NAASC"), 1, 5.0))
         assert (await workflow.publish([event])).confirmed

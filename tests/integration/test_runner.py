@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
+from aogconsole import config
 from aogconsole.cli.runner import serve
+from aogconsole.errors import BrokerError
 from aogconsole.reingestion.item import Change, Item, Queue, State, requeued
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start, work
 from aogconsole.reingestion.sending import Sending
@@ -436,6 +438,19 @@ async def test_queues_that_are_not_there_are_made(site: Runners, rabbitmq: Vhost
     site.start()
     await site.ended()
     assert await site.states() == {State.DONE: 2}
+
+
+async def test_queues_that_it_may_not_make_are_said(rabbitmq: Vhost, tmp_path: Path) -> None:
+    """Who waits for the runner to be idle hears at once what is missing, and what makes it."""
+    poor = rabbitmq.as_user("^$", ".*", ".*")
+    file = tmp_path / "config.toml"
+    file.write_text(f'[metadata]\ndsn = "sqlite:meta.db"\n[broker]\nurl = "{poor.url}"\npassword = "file:secret"\n')
+    (tmp_path / "secret").write_text(poor.password)
+    (tmp_path / "secret").chmod(0o600)
+    async with asyncio.timeout(20):
+        with pytest.raises(BrokerError, match=f"no queue {OUR_EVENTS}") as said:
+            await serve(config.load(file), (Queue.ALMA,), "poor", until_idle=True)
+    assert "broker declare" in said.value.hint
 
 
 async def test_it_ends_in_time_though_nobody_answers(frail_postgres: Database, rabbitmq: Vhost, tmp_path: Path) -> None:
