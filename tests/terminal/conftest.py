@@ -1,10 +1,13 @@
-"""A site of which nothing answers, for what happens around the engine."""
+"""A site of which nothing answers, for what happens around the engine; and pilots that wait no longer than needed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.idle import quick_pilots
 
 CONFIG = """
 [journal]
@@ -20,6 +23,12 @@ inbox = "maildir:inbox"
 outgoing = "maildir:outbox"
 """
 """A site of which nothing answers: the engine runs, and tries."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_pilots() -> Iterator[None]:
+    with quick_pilots():
+        yield
 
 
 @pytest.fixture
