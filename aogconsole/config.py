@@ -370,7 +370,8 @@ def _secret_file(path: Path, key: str, systemd: bool = False) -> str:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{key} cannot be read from {path}: {clean(str(error))}", "make the file, with mode 600"
+            f"{key} cannot be read from {path}: {clean(str(getattr(error, 'strerror', error)))}",
+            "make the file, with mode 600",
         ) from None
 
 
