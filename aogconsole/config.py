@@ -369,10 +369,8 @@ def _secret_file(path: Path, key: str, systemd: bool = False) -> str:
             raise ConfigError(f"{key} is in {path}, which others can read", f"chmod 600 {path}")
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{key} cannot be read from {path}: {clean(str(getattr(error, 'strerror', error)))}",
-            "make the file, with mode 600",
-        ) from None
+        why = clean(str(getattr(error, "strerror", error)))
+        raise ConfigError(f"{key} cannot be read from {path}: {why}", "make the file, with mode 600") from None
 
 
 def template() -> str:
