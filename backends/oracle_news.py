@@ -137,17 +137,19 @@ class OracleNews(OracleLine):
     async def _asked(self, name: str, statement: str, binds: Mapping[str, object]) -> AsyncGenerator[list[Row], None]:
         """The rows of a statement in batches; each call to the archive is bounded in time by itself."""
         async with self._open(name) as connection:
-            with connection.cursor() as cursor:
-                cursor.prefetchrows = cursor.arraysize = BATCH
-                await self._guarded(connection, _doing(cursor.execute(statement, dict(binds))))
-                columns = [column.name.lower() for column in cursor.description or ()]
-                if missing := _COLUMNS[name].difference(columns):
-                    raise ArchiveError(
-                        f"The site's {name}.sql returns no column {min(missing).upper()}.",
-                        "compare it with the one supplied, column by column",
-                    )
-                while rows := await self._guarded(connection, _doing(cursor.fetchmany(BATCH))):
-                    yield [dict(zip(columns, row, strict=True)) for row in rows]
+            # closed with its connection: to close it by itself after the guard has cut the line raises DPY-1001, which
+            # took the place of a cancellation, and of the sentence that the archive is silent
+            cursor = connection.cursor()
+            cursor.prefetchrows = cursor.arraysize = BATCH
+            await self._guarded(connection, _doing(cursor.execute(statement, dict(binds))))
+            columns = [column.name.lower() for column in cursor.description or ()]
+            if missing := _COLUMNS[name].difference(columns):
+                raise ArchiveError(
+                    f"The site's {name}.sql returns no column {min(missing).upper()}.",
+                    "compare it with the one supplied, column by column",
+                )
+            while rows := await self._guarded(connection, _doing(cursor.fetchmany(BATCH))):
+                yield [dict(zip(columns, row, strict=True)) for row in rows]
             await self._log_off(connection)
 
 

@@ -234,10 +234,23 @@ async def test_bounded(fault: Fault) -> None:
     with archive_with(block(f"{EB}1", "2020-01-01")) as server:
         server.faults.append(fault)
         news, started = OracleNews(server.settings(0.5)), time.monotonic()
-        with pytest.raises(ArchiveError):
+        with pytest.raises(ArchiveError) as caught:
             await every(news.execution_blocks(None))
+        assert "DPY-1001" not in str(caught.value), "what came of cutting the line"
         assert time.monotonic() - started < 5
         assert len(await every(news.execution_blocks(None))) == 1
+
+
+async def test_a_question_is_given_up() -> None:
+    """Who is cancelled while the archive is silent ends cancelled, not with an error of the line that was cut."""
+    with archive_with(block(f"{EB}1", "2020-01-01")) as server:
+        server.faults.append(Fault(hang=True))
+        asking = asyncio.create_task(every(OracleNews(server.settings(10)).execution_blocks(None)))
+        while not server.statements:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
 
 
 async def test_reader_stops(archive: TestArchive) -> None:
