@@ -163,10 +163,11 @@ class Station:
             for row in await self.rows()
         }
 
-    async def messages(self) -> list[str]:
-        """Ids of the messages in the work queue; they are taken."""
-        taken = []
-        while deliveries := await self.broker.take(Queue.ALMA.messages, 500, 0.3):
+    async def messages(self, least: int = 0) -> list[str]:
+        """Ids of the messages in the work queue; they are taken. A broker that was killed may take its time with the
+        first ones: waits until there are `least`."""
+        taken: list[str] = []
+        while deliveries := await self.broker.take(Queue.ALMA.messages, 500, 20.0 if len(taken) < least else 0.3):
             taken += [one.id for one in deliveries]
             await self.broker.ack(deliveries)
         return taken
