@@ -299,7 +299,7 @@ def _check(settings: Settings, path: Path) -> None:
     for key, url, schemes in (
         ("mail.inbox", settings.mail.inbox, ("imap://", "imaps://", "maildir:")),
         ("mail.outgoing", settings.mail.outgoing, ("smtp://", "smtps://", "maildir:")),
-        ("metadata.dsn", settings.metadata.dsn, ("postgresql://", "sqlite:")),
+        ("metadata.dsn", settings.metadata.dsn, ("postgresql://", "postgres://", "sqlite:")),
         ("broker.url", settings.broker.url, ("amqp://", "amqps://", "memory:")),
         ("ngas.url", settings.ngas.url, ("http://", "https://")),
     ):

@@ -36,8 +36,9 @@ def run(folder: Path, *words: str, program: str = "", expect: int = 0) -> subpro
     """The command to its end."""
     argv = [sys.executable, *(["-c", program] if program else ["-m", "aogconsole"]), *words]
     done = subprocess.run(
-        argv, capture_output=True, text=True, env=environment(folder), stdin=subprocess.DEVNULL, timeout=100, check=False
-    )
+        argv, capture_output=True, text=True, env=environment(folder), stdin=subprocess.DEVNULL, timeout=100,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == expect, (done.returncode, done.stdout, done.stderr)
     return done
 
