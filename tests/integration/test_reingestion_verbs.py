@@ -107,7 +107,7 @@ def moved(row: Item, then: State) -> Item:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A site with SQLite and the broker within the process."""
-    return Place(tmp_path, "sqlite:meta.db", '[broker]\nurl = "memory:"\n')
+    return Place(tmp_path, "sqlite:meta.db", f'[broker]\nurl = "memory:{tmp_path.name}"\n')
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────

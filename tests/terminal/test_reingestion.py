@@ -36,7 +36,7 @@ def configured(folder: Path, dsn: str, more: str = "") -> Path:
     """A site with re-ingestion only."""
     file = folder / "config.toml"
     file.write_text(f'[journal]\npath = "journal.db"\nsyslog = ""\n[metadata]\ndsn = "{dsn}"\n{more}'
-                    '[broker]\nurl = "memory:"\n')  # fmt: skip
+                    f'[broker]\nurl = "memory:{folder.name}"\n')  # fmt: skip
     file.chmod(0o600)
     return file
 

@@ -103,7 +103,8 @@ def test_a_pager_runs_in_its_place_and_the_engine_goes_on(config: Path) -> None:
     program = config.with_name("pager.py")
     program.write_text(
         "import signal\nprint('PAGER', signal.getsignal(2) is signal.default_int_handler, flush=True)\n"
-        "try:\n    input()\n    input()\nexcept KeyboardInterrupt:\n    raise SystemExit(3)\n"
+        "input()\nsignal.pthread_sigmask(signal.SIG_BLOCK, {2})\nprint('WAITING', flush=True)\n"
+        "signal.sigwait({2})\nraise SystemExit(3)\n"
     )
     with start(config.parent, config, PAGER=f"{sys.executable} {program}") as terminal:
         child = engine_of(terminal.wait_for("engine running"))
@@ -111,7 +112,7 @@ def test_a_pager_runs_in_its_place_and_the_engine_goes_on(config: Path) -> None:
         terminal.wait_for("PAGER True")
         assert terminal.restored(), terminal.left_behind()
         terminal.send("hello", "enter")
-        terminal.wait_for("hello")
+        terminal.wait_for("WAITING")
         assert lock_of(config).holder_pid() == child
         terminal.send("ctrl+c")
         text = terminal.wait_for(lambda screen: "it ended with 3" in screen and "engine running" in screen)
