@@ -231,7 +231,9 @@ async def test_stand_by(tmp_path: Path, postgres: Database) -> None:
     sky = Sky()
     sky.block(f"{EB}1", BEGAN)
     with archive_of(sky) as archive:
-        async with station(tmp_path, archive, postgres.dsn, f"memory:{tmp_path.name}", database_password=postgres.password) as site:
+        async with station(
+            tmp_path, archive, postgres.dsn, f"memory:{tmp_path.name}", database_password=postgres.password
+        ) as site:
             processes = [site.start(), site.start()]
             logs = [tmp_path / f"loader{number}.log" for number in range(2)]
 
