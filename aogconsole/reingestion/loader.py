@@ -22,7 +22,7 @@ from aogconsole.errors import ArchiveLoginRefused, Conflict, MetadataError, Outs
 from aogconsole.reingestion.finding import Finding
 from aogconsole.reingestion.item import Kind, Queue, State
 from aogconsole.reingestion.sending import Sending
-from aogconsole.reingestion.station import said
+from aogconsole.reingestion.station import cancelled, obey, said
 from aogconsole.reingestion.steering import LOADER, PAUSED, paused
 from aogconsole.text import clean
 from backends.reingestion_ports import Alone, ArchiveNews, Broker, Limits, Metadata
@@ -160,10 +160,10 @@ class Loader:
                     self._say("the metadata database", said(error))
                 except Exception:
                     log.exception("the loader went wrong")
+                obey()
                 await asyncio.sleep(self._pace.stand_by)
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            await cancelled([watching])
 
     async def _stand_by(self, lock: Alone) -> None:
         if not await lock.take():
@@ -185,6 +185,7 @@ class Loader:
         """Cycles, and between them what becomes due, while the lock is ours."""
         clock = asyncio.get_running_loop().time
         while True:
+            obey()
             rules = await asyncio.to_thread(self._fresh)
             await self._ours()
             self._changed.clear()

@@ -21,7 +21,7 @@ from aogconsole.reingestion.listening import Listening
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.reingestion.reconciling import Reconciling
 from aogconsole.reingestion.sending import Sending
-from aogconsole.reingestion.station import PAUSED, Station, now, said, unless
+from aogconsole.reingestion.station import PAUSED, Station, cancelled, now, said, unless
 
 log = logging.getLogger("aogconsole")
 HEARTBEAT = 5.0
@@ -81,7 +81,7 @@ class Runner:
             await self._finish(feeders)
         finally:
             self.stop()
-            await _cancelled(tasks)
+            await cancelled(tasks)
 
     async def _prepare(self, *, patient: bool) -> None:
         """Have the tables; and, where nobody is patient, a broker that lets us in and has its queues."""
@@ -249,12 +249,3 @@ class Runner:
             if (due is not None and due <= now() + SOON) or await self._station.outside.broker.depth(queue.messages):
                 return True
         return False
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: one whose wait ends at the very moment may miss it."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.1)

@@ -11,10 +11,10 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aogconsole.errors import AogError, OutsideError
 from aogconsole.reingestion.item import Item, Queue
@@ -251,3 +251,20 @@ def sentence(why: str, otherwise: str) -> str:
     """A reason from outside, as the table keeps it: safe, of one line, not long."""
     why = clean(why.strip())
     return (why if len(why) <= LONGEST_REASON else f"{why[: LONGEST_REASON - 4]} ...") or otherwise
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended: one whose wait ends at the very moment may miss it."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
+
+
+def obey() -> None:
+    """End a task that was told to end. A driver that meets the cancellation with an error of its own hides it, and the
+    count of it stays. Raises CancelledError."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

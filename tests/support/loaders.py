@@ -276,7 +276,8 @@ async def running(site: Station, interval: float = 3600.0) -> AsyncIterator[None
         yield
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        ended, _ = await asyncio.wait([task], timeout=10)
+        assert ended, "told once, it ends"
 
 
 async def note(site: Station) -> dict[str, object]:
