@@ -27,7 +27,7 @@ from widgets.requests import RequestList
 from widgets.status import Keys, Said, Tabs, Title, slot_name
 
 if TYPE_CHECKING:
-    from widgets.inputs import CleanInput
+    from widgets.inputs import LineBelow
 
 WIDE = (120, 30)
 """Columns and rows from which on everything is seen at once."""
@@ -62,7 +62,7 @@ class MainScreen(Screen[None]):
         """The slots' panes."""
         self.reingestion = Reingestion(id="reingestion")
         """The other queue."""
-        self._field: CleanInput | None = None
+        self._field: LineBelow | None = None
         self.said = Said(id="said")
         """The line with what was done last."""
 
@@ -138,12 +138,12 @@ class MainScreen(Screen[None]):
 
     def open_field(self, text: str) -> None:
         """Show the line in which a filter is typed, with this one in it."""
-        from widgets.inputs import CleanInput  # not before the first frame
+        from widgets.inputs import LineBelow  # not before the first frame
 
         field = self._field
         if field is None:
             hint = "part of a UID, project, account, ticket, sender or subject"
-            field = self._field = CleanInput(id="filter", placeholder=hint, compact=True)
+            field = self._field = LineBelow(id="filter", placeholder=hint, compact=True)
             self.mount(field, before=self.said)
         field.value = text
         field.display = True

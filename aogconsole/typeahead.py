@@ -14,14 +14,16 @@ from textual.worker import Worker
 
 from aogconsole.text import clean_lines
 
-OPENING = ("app.do(", "look_for(")
+OPENING = ("app.do(", "look_for(", "search")
 """How the actions begin whose keys may open something: a screen, or a line to type in."""
+LEAVING = ("enter", "escape")
+"""The keys that leave a line to type in below a pane."""
 PATIENCE = 0.5
 """Seconds that keys wait at the most: then they go where the focus is."""
 
 
 class TypeAhead(App[int]):
-    """Holds keys between a key that opens something and what it opens.
+    """Holds keys between a key that opens something and what it opens, and between one that leaves a line and the pane.
 
     Textual sends each key to what has the focus when it is read, not when the key before it has been acted on.
     """
@@ -29,12 +31,16 @@ class TypeAhead(App[int]):
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
         self._held: list[Key | Paste] | None = None
+        self._to_type = True
         self._patience: Timer | None = None
 
-    def hold_keys(self) -> None:
-        """From now on keys wait, until something was opened, or what was begun has ended."""
+    def hold_keys(self, *, to_type: bool = True) -> None:
+        """From now on keys wait, until something was opened, or what was begun has ended.
+
+        `to_type`: a line to type in ends the waiting, when it gets the focus; otherwise anything else that gets it.
+        """
         if self._held is None:
-            self._held = []
+            self._held, self._to_type = [], to_type
             self._patience = self.set_timer(PATIENCE, self.release_keys)
             self.screen_change_signal.subscribe(self, self._opened, immediate=True)
 
@@ -57,6 +63,8 @@ class TypeAhead(App[int]):
                 return
             if isinstance(event, Key) and self.opens(event.key):
                 self.hold_keys()
+            elif isinstance(event, Key) and event.key in LEAVING and getattr(self.focused, "below", False):
+                self.hold_keys(to_type=False)
         await super().on_event(event)
 
     def opens(self, key: str) -> bool:
@@ -65,8 +73,8 @@ class TypeAhead(App[int]):
         return active is not None and active.binding.action.startswith(OPENING)
 
     def on_descendant_focus(self) -> None:
-        """A line to type in was opened; that another pane was gone to before says nothing."""
-        if isinstance(self.focused, Input):
+        """A line to type in was opened, or left; that another pane was gone to before says nothing."""
+        if isinstance(self.focused, Input) is self._to_type:
             self.release_keys()
 
     def _opened(self, screen: Screen[Any]) -> None:

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from aogconsole.board import Detail, LetterLine
+from widgets.steady import Steady
 
 VERDICTS = {
     "entitled": "ENTITLED", "not_entitled": "NOT ENTITLED", "invalid_user": "INVALID USER ID",
@@ -36,7 +37,7 @@ LETTERS = {
 LABEL = 10
 
 
-class Entitlement(VerticalScroll, can_focus=True):
+class Entitlement(Steady, VerticalScroll, can_focus=True):
     """The evidence scrolls; what comes next stands below it and does not."""
 
     DEFAULT_CSS = """

@@ -27,6 +27,7 @@ from widgets.logkeys import KEYS
 from widgets.logtext import LogText
 from widgets.logtitle import note, title
 from widgets.logview import LogView
+from widgets.steady import Steady
 
 if TYPE_CHECKING:
     from widgets.logprompt import LogPrompt
@@ -35,7 +36,7 @@ SOON = 0.01
 """Seconds between two looks at a text that has just been opened."""
 
 
-class LogPane(LogFrame, can_focus=True):
+class LogPane(Steady, LogFrame, can_focus=True):
     """The output of the run in a staging slot."""
 
     DEFAULT_CSS = """

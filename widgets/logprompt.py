@@ -7,10 +7,10 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from widgets.inputs import CleanInput
+from widgets.inputs import LineBelow
 
 
-class LogPrompt(CleanInput):
+class LogPrompt(LineBelow):
     """The line at the foot, for what is searched or filtered."""
 
     DEFAULT_CSS = """

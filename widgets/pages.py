@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from aogconsole.text import clean, clean_lines
 from widgets.dialogs import Answer, CopyRequest, Dialog
-from widgets.inputs import CleanInput
+from widgets.inputs import LineBelow
 from widgets.textpane import TextPane, text_lines
 
 
@@ -52,7 +52,7 @@ class Page(Dialog[Answer]):
     def body(self) -> ComposeResult:
         """The pane, and the search that opens below it."""
         yield self.pane
-        yield CleanInput(id="search", placeholder="find", compact=True)
+        yield LineBelow(id="search", placeholder="find", compact=True)
 
     def on_mount(self) -> None:
         """The pane has the focus."""

@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from aogconsole.reingestionboard import ReingestionBoard
 from widgets.reingestionlines import PanelLine, panel
+from widgets.steady import Steady
 
 STYLES: Final = {
     "": "", "bad": "bold $text-error", "warn": "bold $text-warning", "strong": "bold", "dim": "$text-muted",
@@ -17,7 +18,7 @@ STYLES: Final = {
 TITLE: Final = "Re-ingestion"
 
 
-class Reingestion(Static, can_focus=True):
+class Reingestion(Steady, Static, can_focus=True):
     """Two lines; more when it has the focus, or the whole screen."""
 
     DEFAULT_CSS = """

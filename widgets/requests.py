@@ -17,12 +17,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from aogconsole.board import Line
+from widgets.steady import Steady
 
 MARK, TICKET, MOUS, STATE, AGE, NEXT = 3, 9, 24, 11, 5, 8
 GAP = 1
 
 
-class RequestList(ScrollView, can_focus=True):
+class RequestList(Steady, ScrollView, can_focus=True):
     """The lines of a board with a cursor. The cursor stays on its request however the list changes."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {

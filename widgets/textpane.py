@@ -22,6 +22,7 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from aogconsole.text import clean_lines
+from widgets.steady import Steady
 
 Spans = Mapping[int, Sequence[tuple[int, int, str]]]
 """Of some lines, by number: (first character, end, `strong` or `dim`)."""
@@ -56,7 +57,7 @@ def _wrapped_by_cells(line: str, width: int) -> Iterator[int]:
         used += cells
 
 
-class TextPane(ScrollView, can_focus=True):
+class TextPane(Steady, ScrollView, can_focus=True):
     """The pane."""
 
     ALLOW_SELECT = True

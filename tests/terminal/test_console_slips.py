@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from textual.events import Key, Paste
+from textual.events import Hide, Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -274,6 +274,45 @@ async def test_a_search_is_typed_at_once(config: Path, office: Office, pane: str
             assert isinstance(app.main.current, LogPane if pane == "2" else RequestList)
         assert office.state(request) == State.ENTITLED
         assert app.screen is app.main
+
+
+@pytest.mark.parametrize("leave", ["enter", "escape"])
+@pytest.mark.parametrize(("pane", "key"), [("1", "4"), ("2", "ampersand")])
+async def test_a_search_is_left_and_gone_on_at_once(
+    config: Path, office: Office, pane: str, key: str, leave: str
+) -> None:
+    """What is typed behind enter or escape is for the pane, not for the line that is just being left."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        await pilot.press(pane, "slash", "n")
+        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "n")
+        line = app.focused
+        for one in (leave, key):
+            app.post_message(Key(one, "&" if one == "ampersand" else one if len(one) == 1 else None))
+        if pane == "1":
+            await until(pilot, lambda: app.main.current is app.main.reingestion)
+        else:
+            await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.placeholder == "only lines with")
+        assert isinstance(line, Input)
+        assert "&" not in line.value
+
+
+@pytest.mark.parametrize("pane", ["1", "2", "3"])
+async def test_a_pane_without_room_keeps_the_focus(config: Path, office: Office, pane: str) -> None:
+    """One cell for a moment, and as before: the keys go where they went."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        before = app.size
+        await pilot.press(pane)
+        here = app.main.current
+        for size in ((1, 1), before):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            assert app.main.current is here
+            assert here in (app.focused.ancestors_with_self if app.focused else ())
+        app.main.current.post_message(Hide())  # told late, when it was gone back to
+        await pilot.pause()
+        assert app.main.current is here
 
 
 async def test_a_key_before_the_filtered_list_is_there(config: Path, office: Office) -> None:
