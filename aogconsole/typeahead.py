@@ -3,6 +3,7 @@ panes; and pasted text, which is made safe before any widget has it."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from textual.app import App
@@ -31,6 +32,7 @@ class TypeAhead(App[int]):
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
         self._held: list[Key | Paste] | None = None
+        self._again: deque[Key | Paste] = deque()  # released, and not yet come by again
         self._to_type = True
         self._patience: Timer | None = None
 
@@ -50,7 +52,11 @@ class TypeAhead(App[int]):
         if self._patience is not None:
             self._patience.stop()
         for key in held or ():
-            self.post_message(key)
+            self._come_again(key)
+
+    def _come_again(self, key: Key | Paste) -> None:
+        self._again.append(key)
+        self.post_message(key)
 
     async def on_event(self, event: Event) -> None:
         """Textual calls this with every event; one that is forwarded comes by again."""
@@ -58,6 +64,11 @@ class TypeAhead(App[int]):
             if isinstance(event, Paste):
                 # a terminal pastes line ends as carriage returns
                 event.text = clean_lines(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+            if self._again and event is not self._again[0]:  # typed behind those that were released
+                self._come_again(event)
+                return
+            if self._again:
+                self._again.popleft()
             if self._held is not None:
                 self._held.append(event)
                 return

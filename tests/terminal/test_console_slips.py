@@ -297,6 +297,21 @@ async def test_a_search_is_left_and_gone_on_at_once(
         assert "&" not in line.value
 
 
+async def test_keys_keep_their_order(config: Path, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that had to wait are obeyed before those that were typed later and had not."""
+    office.request(State.ENTITLED)
+    async with console(config) as (app, pilot):
+        turns: list[object] = []
+        monkeypatch.setattr(app.main, "go", turns.append)
+        app.hold_keys()
+        app.post_message(Key("4", "4"))
+        app.post_message(Key("2", "2"))
+        app.call_later(app.release_keys)
+        app.post_message(Key("1", "1"))
+        await until(pilot, lambda: len(turns) == 3)
+        assert turns == [app.main.reingestion, app.main.logs[0], app.main.requests]
+
+
 @pytest.mark.parametrize("pane", ["1", "2", "3"])
 async def test_a_pane_without_room_keeps_the_focus(config: Path, office: Office, pane: str) -> None:
     """One cell for a moment, and as before: the keys go where they went."""
