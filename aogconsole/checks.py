@@ -73,9 +73,8 @@ class Checks:
         )  # fmt: skip
         try:
             told, _ = await process.communicate()
-        finally:
-            if process.returncode is None:  # nobody waits for it any more
-                process.kill()
+        finally:  # kills it, if nobody waits for it any more; asyncio has no public way that works at the loop's end
+            process._transport.close()  # type: ignore[attr-defined]
         return process.returncode or 0, [clean(line.strip()) for line in decode(told).splitlines()]
 
     async def paste(self) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from textual.app import App
-from textual.events import Event, Key, Paste
+from textual.events import DescendantFocus, Event, Key, Paste
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input
@@ -83,9 +83,9 @@ class TypeAhead(App[int]):
         active = self.screen.active_bindings.get(key)
         return active is not None and active.binding.action.startswith(OPENING)
 
-    def on_descendant_focus(self) -> None:
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
         """A line to type in was opened, or left; that another pane was gone to before says nothing."""
-        if isinstance(self.focused, Input) is self._to_type:
+        if isinstance(event.widget, Input) is self._to_type:
             self.release_keys()
 
     def _opened(self, screen: Screen[Any]) -> None:
