@@ -209,7 +209,7 @@ class Ngas(Section):
 class Stagecalms(Section):
     """The staging command, on the staging host."""
 
-    nodes: tuple[str, ...] = setting(("arcp1.hq.eso.org", "arcp9.hq.eso.org"), "cluster nodes")
+    nodes: tuple[str, ...] = setting(("arcp1.hq.eso.org", "arcp9.hq.eso.org"), "cluster nodes: host, or host:port")
     node_user: str = setting("arcproc", "the account there")
     rhel5_nodes: tuple[str, ...] = setting(("arcp-rhel5.hq.eso.org",), "nodes for old CASA versions")
     rhel5_before: str = setting("2013", "project year before which they are used")
@@ -218,6 +218,14 @@ class Stagecalms(Section):
     url: str = setting("http://almascience.eso.org/arcdistribution/preview", "its address")
     calibrator: str = setting("", "command: PROJECT MOUS EB...; leaves <EB>.ms.split.cal")
     engine: Literal["ssh", "slurm"] = setting("ssh", "how jobs reach a node")
+    rhel5_calibrator: str = setting("", "the command on the RHEL5 nodes, where it is another one")
+    blocks: str = setting("", "command: MOUS; prints a line 'EB QA0STATUS' for each execution block; else [archive]")
+    ssh_config: str = setting("", "OpenSSH client configuration for the nodes; the account's own when unset", path=True)
+    probe_timeout: float = setting(10.0, "seconds a node has to answer when one is chosen", least=0.1)
+    room: float = setting(1.0, "GB that must be free for working directories on a node", least=0)
+    patience: float = setting(120.0, "seconds without a node before its run has failed", least=0)
+    sbatch: tuple[str, ...] = setting((), "options for sbatch, as --partition=batch")
+    sbatch_rhel5: tuple[str, ...] = setting((), "options for sbatch for old projects, as --constraint=rhel5")
 
 
 @dataclass(init=False, repr=False, eq=False, match_args=False)
