@@ -14,6 +14,8 @@ from aogconsole.stagecalms.job import Generation, Work
 
 Tell = Callable[[str], None]
 """Takes a line that the staging command prints."""
+Making = Callable[[Work], None]
+"""Takes note, durably when it returns, that a directory is about to be made."""
 
 
 class LinkCut(OutsideError):
@@ -49,11 +51,23 @@ class Packed:
 class Cluster(Protocol):
     """The nodes, by whichever engine. Every call is bounded in time; a cut connection raises LinkCut."""
 
-    async def place(self, work: PurePosixPath, token: str, *, old: bool, tell: Tell) -> Work | None:
+    async def place(
+        self, work: PurePosixPath, token: str, *, old: bool, tell: Tell, making: Making | None = None
+    ) -> Work | None:
         """Choose a node and make the working directory there; None when there is none to take (each is told).
 
         `work` is made anew if nobody else's; another number is taken (see `Work.directory`) when it is. `old`: a RHEL5
         node. Side by side, within one time limit.
+
+        `making` is called before every single request to a node to make a directory, with exactly the node and the
+        directory of that request: again for another number, again for another node after a cut. Who is killed at any
+        moment has then noted every directory that can be there, and whoever sweeps tries `remove` on each.
+        """
+
+    async def forget(self, token: str) -> None:
+        """End what the engine was asked for with this token before a node was known; again: nothing happens.
+
+        A job that waits for its node with the scheduler (found by its name, which has the token). By SSH: nothing.
         """
 
     async def begin(self, work: Work, generation: Generation) -> None:
@@ -72,10 +86,10 @@ class Cluster(Protocol):
         """Copy tars by rsync, yielding its lines; what came before a cut is not sent again."""
 
     async def end(self, work: Work) -> None:
-        """End the worker and all its processes; done when none is left."""
+        """End the worker and all its processes; done when none is left, and when there is no such directory."""
 
     async def remove(self, work: Work) -> None:
-        """Remove the working directory if it has this token, and whatever the engine keeps of it."""
+        """Remove the working directory if it has this token, and whatever the engine keeps of it; again: nothing."""
 
 
 class Blocks(Protocol):
