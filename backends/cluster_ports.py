@@ -36,6 +36,8 @@ class WorkState:
     """Exit status, when it has ended: 0 when every tar is there."""
     log: int = 0
     """Bytes of its log."""
+    why: str = ""
+    """Why it is lost, where that is known: what a scheduler said."""
 
 
 @dataclass(frozen=True, slots=True)
