@@ -216,16 +216,17 @@ class SlurmLauncher:
         return Seen("failed", f"Slurm does not know its job {mark.job}, and it gives no sign of life ({mark.host})")
 
 
-def checked(options: Sequence[str]) -> tuple[str, ...]:
-    """A site's options for sbatch. Raises ConfigError for one that is no option, or not a site's to give."""
+def checked(options: Sequence[str], key: str = "reingestion.sbatch") -> tuple[str, ...]:
+    """A site's options for sbatch, configured by `key`.
+
+    Raises ConfigError for one that is no option, or not a site's to give.
+    """
     for option in options:
         words = _OPTION.fullmatch(option)
         if not words or "\0" in option:
-            raise ConfigError(
-                f"reingestion.sbatch: {clean(option)!r} is not an option", "write each as --name or --name=value"
-            )
+            raise ConfigError(f"{key}: {clean(option)!r} is not an option", "write each as --name or --name=value")
         if any(own.startswith(words[1]) for own in _OURS):  # sbatch takes abbreviations
-            raise ConfigError(f"reingestion.sbatch: --{words[1]} is set by aogconsole itself", "leave it out")
+            raise ConfigError(f"{key}: --{words[1]} is set by aogconsole itself", "leave it out")
     return tuple(options)
 
 
