@@ -14,8 +14,6 @@ from aogconsole.stagecalms.job import Generation, Work
 
 Tell = Callable[[str], None]
 """Takes a line that the staging command prints."""
-Note = Callable[[Work], None]
-"""Remembers, on the disk, a working directory that is about to be made."""
 Making = Callable[[Work], None]
 """Takes note, durably when it returns, that a directory is about to be made."""
 
