@@ -25,7 +25,7 @@ TABLES = SCHEMA.read_text("utf-8").partition("\ninsert into")[0]
 STATEMENTS = sorted(
     file.name.removesuffix(".sql")
     for file in resources.files("backends").joinpath("sql/oracle").iterdir()
-    if not file.name.startswith("entitlement")
+    if not file.name.startswith(("entitlement", "stagecalms"))
 )
 
 
