@@ -2,11 +2,10 @@
 # The job by which a cluster's scheduler gives a node to one run of the staging command. Words: FOLDER RUN
 #
 # RUN is the SHA-256 of the run's token: whoever knows the token can download, and everybody sees a job's words.
-# The run makes a working directory FOLDER/WORK... by ssh, with its token, and puts its worker there. This program
-# runs the worker, with its own files (pid, log, exit) and the environment of that ssh, and stays until the directory
-# is gone: the allocation covers the copying too, and ssh to the node stays allowed where that needs a job.
-# It makes no directory and removes none. Of several jobs of one run, one takes the directory and the others leave.
-# Exit status: the worker's; 75 without one.
+# The run makes a working directory FOLDER/WORK... by ssh and puts its worker there (node.sh, `begin ... held`). This
+# program runs the worker with the environment of that ssh, and stays until the directory is gone: the allocation
+# covers the copying too, and ssh to the node stays allowed where that needs a job. It makes and removes nothing.
+# Exit status: that in the directory; 75 when there was nothing to do, or another job did it.
 
 set -u
 LC_ALL=C
@@ -26,53 +25,63 @@ within() {
     done
 }
 
-# The working directory of our run, in $dir: a real directory of our own account.
+# The working directory of our run, in $work, with its $token: a real directory of our own account.
 find_directory() {
     for mark in "$folder"/WORK*/.stagecalms/token; do
-        dir=${mark%/.stagecalms/token}
-        [ -O "$mark" ] && [ -O "$dir" ] && ! [ -L "$dir" ] && ! [ -L "$dir/.stagecalms" ] || continue
-        IFS= read -r line <"$mark" || [ -n "$line" ] || continue
-        sum=$(printf '%s' "$line" | sha256sum)
+        work=${mark%/.stagecalms/token}
+        [ -O "$mark" ] && [ -O "$work" ] && ! [ -L "$work" ] && ! [ -L "$work/.stagecalms" ] || continue
+        IFS= read -r token <"$mark" || continue
+        sum=$(printf '%s' "$token" | sha256sum)
         [ "${sum%% *}" != "$run" ] || return 0
     done 2>/dev/null
     return 1
 }
 
 is_gone() {
-    ! [ -d "$dir/.stagecalms" ]
+    ! [ -d "$dir" ]
 }
 
 worker_or_gone() {
-    is_gone || [ -e "$dir/.stagecalms/worker" ]
+    [ -e "$dir/go" ] || [ -e "$dir/ended" ] || is_gone
 }
 
-# The worker leads a session, as it does without a scheduler: whoever ends it finds its processes by that.
+has_begun() {
+    [ -e "$dir/pid" ] || [ -e "$dir/exit" ] || [ -e "$dir/ended" ] || ! kill -0 "$worker" 2>/dev/null
+}
+
+# With the lock held until the worker has noted itself: whoever begins or ends it meanwhile waits for that.
 run_worker() {
-    child=''
-    trap '[ -z "$child" ] || kill -s TERM -- "-$child" 2>/dev/null' TERM
+    { true >>"$dir/lock"; } 2>/dev/null || exit 75
+    exec 8>>"$dir/lock"
+    flock -w 60 8 || exit 75
+    if [ -e "$dir/pid" ] || [ -e "$dir/exit" ] || [ -e "$dir/ended" ] || ! [ -e "$dir/go" ]; then exit 75; fi
+    trap 'kill -s TERM "$worker" 2>/dev/null' TERM
     (
-        cd "$dir" || exit 75
+        trap - TERM
         unset LC_ALL AOG_MADE AOG_BEGUN AOG_FETCHED
-        [ ! -r .stagecalms/environment ] || . ./.stagecalms/environment
-        exec setsid sh .stagecalms/worker
-    ) </dev/null >/dev/null 2>&1 &
-    child=$!
-    while :; do
-        wait "$child"
-        status=$?
-        kill -0 "$child" 2>/dev/null || break
-    done
+        # shellcheck disable=SC1091  # written by node.sh
+        if [ -r "$dir/environment" ]; then . "$dir/environment"; fi
+        STAGECALMS_TOKEN=$token
+        export STAGECALMS_TOKEN
+        exec setsid sh "$dir/worker" "$work"
+    ) </dev/null >/dev/null 2>&1 8>&- &
+    worker=$!
+    within 30 has_begun
+    exec 8>&-
+    while kill -0 "$worker" 2>/dev/null; do wait "$worker"; done
+    trap - TERM
 }
 
 main() {
-    folder=$1 run=$2
+    folder=$1 run=$2 worker=''
     case $folder in /*) ;; *) exit 75 ;; esac
     within "$made" find_directory || exit 75
+    dir=$work/.stagecalms
     within "$begun" worker_or_gone || exit 75
-    mkdir "$dir/.stagecalms/held" 2>/dev/null || exit 75
     run_worker
+    read -r status 2>/dev/null <"$dir/exit" || status=1
     # what failed is not fetched
-    [ "$status" -ne 0 ] || within "$fetched" is_gone
+    if [ "$status" = 0 ]; then within "$fetched" is_gone; fi
     exit "$status"
 }
 
