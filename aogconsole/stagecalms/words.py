@@ -60,6 +60,21 @@ def waiting(mous: str) -> str:
     return f"Another stagecalms is staging MOUS {mous}: waiting for it, to use its MSs ..."
 
 
+def cut(node: Node) -> str:
+    """The connection to the run's node broke; what runs there goes on."""
+    return f"Connection to node {node} lost: trying again ..."
+
+
+def arrived_wrong(name: str) -> str:
+    """A tar's checksum is not the one that was computed while it was packed."""
+    return f"Checksum of {name} is wrong: copying it again ..."
+
+
+def not_deleted(why: str) -> str:
+    """Below DELETING_WORK: all is copied, and the working directory stays for now."""
+    return f"This is left to the next stagecalms: {why}"
+
+
 def completed(job: Job, url: str, days: int, now: datetime) -> Iterator[str]:
     """The completion block. The seed's last line has no blank before "unless"."""
     yield ""

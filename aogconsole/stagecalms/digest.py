@@ -1,0 +1,70 @@
+"""The checksum of a file, computed while it is still being written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+CHUNK = 1 << 20
+POLL = 0.1
+"""Seconds between looks at a file that does not grow."""
+
+
+class Digests:
+    """SHA-256 of files as rsync brings them, a file after the other, in a thread (`run`)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+        self._arrived = threading.Event()
+        self._stopped = threading.Event()
+
+    def arrived(self) -> None:
+        """All files are whole now."""
+        self._arrived.set()
+
+    def stop(self) -> None:
+        """Give up soon."""
+        self._stopped.set()
+        self._arrived.set()
+
+    def run(self) -> dict[str, str]:
+        """The checksums by name; what is missing or cannot be read has none. Blocks."""
+        found: dict[str, str] = {}
+        for path in self._paths:
+            digest = self._of(path)
+            if digest is not None:
+                found[path.name] = digest
+        return found
+
+    def _of(self, path: Path) -> str | None:
+        sha256 = hashlib.sha256()
+        while not path.exists():
+            if self._arrived.wait(POLL) and not path.exists():
+                return None
+        try:
+            with path.open("rb", buffering=0) as file:
+                while not self._stopped.is_set():
+                    whole = self._arrived.is_set()  # asked before the read: what comes after it may be the last
+                    if data := file.read(CHUNK):
+                        sha256.update(data)
+                    elif whole:
+                        return sha256.hexdigest() if _is_still(file.fileno(), path) else None
+                    else:
+                        self._arrived.wait(POLL)
+        except OSError:
+            return None
+        return None
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one with this name: rsync may have put another in its place."""
+    return os.path.samestat(os.fstat(descriptor), path.stat())
+
+
+def sha256_of(path: Path) -> str | None:
+    """The checksum of a whole file; None when it cannot be read. Blocks."""
+    digests = Digests([path])
+    digests.arrived()
+    return digests.run().get(path.name)
