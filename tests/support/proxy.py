@@ -10,13 +10,14 @@ from typing import Self
 
 
 class TcpProxy:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`.
+    """Forwards 127.0.0.1:`port` to `host`:`target`.
 
     `up` (to the server) and `down` (to the client) are open gates; a cleared gate freezes that direction.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.target = target
+        self.host = host
         self.port = 0
         self.up, self.down = asyncio.Event(), asyncio.Event()
         self.up.set()
@@ -50,7 +51,7 @@ class TcpProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            far_reader, far_writer = await asyncio.open_connection(self.host, self.target)
         except OSError:
             writer.transport.abort()
             return
