@@ -13,6 +13,7 @@ export LC_ALL
 made=${AOG_MADE:-600}         # seconds for the working directory to be made
 begun=${AOG_BEGUN:-7200}      # ... for the worker to be put there
 fetched=${AOG_FETCHED:-86400} # ... for what it made to be fetched
+heard=${AOG_HEARD:-600}       # ... for its failure to be heard of
 
 # Run $2... every half second until it succeeds; 1 when $1 seconds are over.
 within() {
@@ -45,6 +46,10 @@ worker_or_gone() {
     [ -e "$dir/go" ] || [ -e "$dir/ended" ] || is_gone
 }
 
+ended_or_gone() {
+    [ -e "$dir/ended" ] || is_gone
+}
+
 has_begun() {
     [ -e "$dir/pid" ] || [ -e "$dir/exit" ] || [ -e "$dir/ended" ] || ! kill -0 "$worker" 2>/dev/null
 }
@@ -55,10 +60,10 @@ run_worker() {
     exec 8>>"$dir/lock"
     flock -w 60 8 || exit 75
     if [ -e "$dir/pid" ] || [ -e "$dir/exit" ] || [ -e "$dir/ended" ] || ! [ -e "$dir/go" ]; then exit 75; fi
-    trap 'kill -s TERM "$worker" 2>/dev/null' TERM
+    trap 'told=yes; kill -s TERM "$worker" 2>/dev/null' TERM
     (
         trap - TERM
-        unset LC_ALL AOG_MADE AOG_BEGUN AOG_FETCHED
+        unset LC_ALL AOG_MADE AOG_BEGUN AOG_FETCHED AOG_HEARD
         # shellcheck disable=SC1091  # written by node.sh
         if [ -r "$dir/environment" ]; then . "$dir/environment"; fi
         STAGECALMS_TOKEN=$token
@@ -70,18 +75,23 @@ run_worker() {
     exec 8>&-
     while kill -0 "$worker" 2>/dev/null; do wait "$worker"; done
     trap - TERM
+    [ "$told" = no ] || exit 75
 }
 
 main() {
-    folder=$1 run=$2 worker=''
+    folder=$1 run=$2 worker='' told=no
     case $folder in /*) ;; *) exit 75 ;; esac
     within "$made" find_directory || exit 75
     dir=$work/.stagecalms
     within "$begun" worker_or_gone || exit 75
-    run_worker
-    read -r status 2>/dev/null <"$dir/exit" || status=1
-    # what failed is not fetched
-    if [ "$status" = 0 ]; then within "$fetched" is_gone; fi
+    status=75
+    if ! ended_or_gone; then
+        run_worker
+        read -r status 2>/dev/null <"$dir/exit" || status=1
+    fi
+    if [ "$status" = 0 ]; then within "$fetched" ended_or_gone; else within "$heard" ended_or_gone; fi
+    # what was ended may be removed next
+    within 15 is_gone
     exit "$status"
 }
 

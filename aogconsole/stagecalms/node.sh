@@ -5,9 +5,9 @@
 # Answers are lines "key value" and a last line "."; that of follow is the log itself.
 # Exit status: 0 answered, 1 could not (one sentence on standard error), 2 the words are not ours.
 #
-# DIR is FOLDER/WORK<number>. DIR/.stagecalms/ is ours: token (whose it is), worker, worker.words, go, lock, pid, log,
-# exit, ended, tars/. While it is made and removed a directory is FOLDER/.stagecalms-TOKEN: it is found by its token at
-# every moment.
+# DIR is FOLDER/WORK<number>. DIR/.stagecalms/ is ours: token (whose it is), worker, worker.words, environment, go, lock,
+# pid, log, exit, ended, tars/. While it is made and removed a directory is FOLDER/.stagecalms-TOKEN: it is found by its
+# token at every moment.
 
 token_name=STAGECALMS_TOKEN
 
@@ -130,7 +130,7 @@ judge() {
             # it may have ended since
             wrapper_lives || has_exited || run_state=lost
         }
-    elif [ -e "$dir/go" ] || is_starting; then
+    elif is_starting; then
         run_state=running
         [ ! -e "$dir/pid" ] || judge
     fi
@@ -220,7 +220,8 @@ do_begin() {
     { write_worker >"$dir/worker" && printf '%s\n' "$mask" "$locale" "$@" >"$dir/worker.words"; } 2>/dev/null || cannot_begin
     sync "$dir/worker" "$dir/worker.words" 2>/dev/null
     if [ "$how" = held ]; then
-        : 2>/dev/null >"$dir/go" || cannot_begin
+        # the calibrator shall find what it finds without a scheduler
+        { export -p >"$dir/environment" && : >"$dir/go"; } 2>/dev/null || cannot_begin
         say begun held
         finish
     fi
