@@ -33,7 +33,7 @@ SWEEP_SECONDS = 20.0
 """For each node, to end what a killed run left there."""
 END_SECONDS = 5.0
 """Within which the worker of a run that failed, or was told to stop, is ended; what is left is swept later."""
-REMOVE_SECONDS = 600.0
+REMOVE_SECONDS = 1200.0
 """For the removal of a working directory: many files, and hundreds of GB."""
 
 
@@ -149,7 +149,7 @@ class _Run:
         """A node, and a working directory there; both are told."""
         say = self.teller.say
         say(words.LOOKING)
-        wanted = self.site.workdir / f"WORK{10**7 + secrets.randbelow(9 * 10**7)}"
+        wanted = self.site.workdir / f"WORK{10_000 + secrets.randbelow(90_000)}"
         record.intend(wanted)
         work = await self.cluster.place(wanted, self.job.token, old=old, tell=say, making=record.making)
         if work is None:
