@@ -115,4 +115,10 @@ def parse_list(answer: str) -> HostRuns:
 
 def parse_staged(answer: str) -> tuple[StagedDirectory, ...]:
     """The answer of `staged`. Raises StagingError."""
-    return tuple(StagedDirectory(name, key == "kept") for key, name in _lines(answer) if key in {"staged", "kept"})
+    lines = list(_lines(answer))
+    since = dict(value.rpartition(" ")[::2] for key, value in lines if key == "since")
+    return tuple(
+        StagedDirectory(name, key == "kept", _number(since[name]) if name in since else None)
+        for key, name in lines
+        if key in {"staged", "kept"}
+    )

@@ -137,6 +137,8 @@ class StagedDirectory:
     """32 hex digits. Whoever has it can download: a secret in logs."""
     kept: bool
     """It holds a `.donotremove`."""
+    since: int | None = None
+    """Seconds since 1970 by the host's clock: from then on its days are counted."""
 
 
 class StagingHost(Protocol):

@@ -450,23 +450,38 @@ do_stop() {
     tell_run
 }
 
+# `since`: the seconds at which a directory was staged; it is deleted when it is older than the retention.
 do_staged() {
+    [ -z "$web_root" ] || cd -P "$web_root" 2>/dev/null || die 'the web root is not there'
     say aogremote 1
-    for staged in "$web_root"/*/; do
+    [ -n "$web_root" ] || return 0
+    for staged in */; do
         staged=${staged%/}
-        [ -n "$web_root" ] && is_hex32 "${staged##*/}" && ! [ -L "$staged" ] || continue
-        if [ -e "$staged/.donotremove" ]; then say kept "${staged##*/}"; else say staged "${staged##*/}"; fi
+        is_hex32 "$staged" && ! [ -L "$staged" ] || continue
+        if is_kept "$staged"; then say kept "$staged"; else say staged "$staged"; fi
     done
+    hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
+    hex=$hex$hex$hex$hex
+    # shellcheck disable=SC2086  # a pattern on purpose
+    stat -c 'since %n %Y %F' $hex$hex 2>/dev/null | sed -n 's/ directory$//p'
 }
 
+# Whatever has the name: stagecalms deletes no directory that has it.
+is_kept() {
+    [ -e "$1/.donotremove" ] || [ -L "$1/.donotremove" ]
+}
+
+# The directory keeps its time, from which its days are counted.
 do_keep() {
     [ -n "$web_root" ] && top=$(cd -P "$web_root" 2>/dev/null && pwd) || die 'the web root is not there'
     cd -P "$top/$1" 2>/dev/null && [ "$(pwd)" = "${top%/}/$1" ] || die "there is no staged directory $1"
+    since=$(stat -c %Y . 2>/dev/null)
     if [ "${2-}" = off ]; then
         rm -f .donotremove || die "the .donotremove of $1 cannot be removed"
-    elif ! [ -e .donotremove ]; then
+    elif ! is_kept .; then
         (set -C && : >.donotremove) 2>/dev/null || die "a .donotremove cannot be put into $1"
     fi
+    [ -z "$since" ] || touch -m -d "@$since" . 2>/dev/null
     say aogremote 1
 }
 

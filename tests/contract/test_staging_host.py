@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 
 from aogconsole.errors import StagingError
 from aogconsole.ids import MousUid, ProjectCode, Ticket
-from backends.ports import RemoteRun, StartAnswer
+from backends.ports import RemoteRun, StagedDirectory, StartAnswer
 from backends.ssh import SshStagingHost
 from tests.support.sshd import OPERATOR, StagingSite
 
@@ -404,6 +405,33 @@ async def test_staged_directories_and_keep(host: SshStagingHost, staging_site: S
     assert not list(tmp_path.iterdir())
 
 
+async def test_a_directory_that_is_kept_keeps_its_time(host: SshStagingHost, staging_site: StagingSite) -> None:
+    """It is the moment at which it was staged: its days go on being counted from there. Any mark is one."""
+    name, linked = sorted(new_token() for _ in range(2))
+    staged = 1_790_856_000
+    for directory in (staging_site.web_root / name, staging_site.web_root / linked):
+        directory.mkdir()
+    (staging_site.web_root / linked / ".donotremove").symlink_to("nowhere")
+    staging_site.hand_over()
+    for directory in (staging_site.web_root / name, staging_site.web_root / linked):
+        os.utime(directory, (staged, staged))
+    for keep in (True, True, False, False):
+        await host.keep(name, keep)
+        await host.keep(linked, True)
+        assert await host.staged() == (StagedDirectory(name, keep, staged), StagedDirectory(linked, True, staged))
+    await host.keep(linked, False)
+    assert not any(found.kept for found in await host.staged())
+
+
+async def test_a_web_root_that_is_not_there_is_not_an_empty_one(
+    host: SshStagingHost, staging_site: StagingSite
+) -> None:
+    """What was staged is not taken for deleted when its disk is not mounted."""
+    staging_site.web_root.rmdir()
+    with pytest.raises(StagingError, match="web root is not there"):
+        await host.staged()
+
+
 async def test_the_command_runs_as_if_typed(host: SshStagingHost, staging_site: StagingSite) -> None:
     """From the home, with the login's umask and PATH, not aogremote's; standard input is empty."""
     staging_site.install('#!/bin/bash\necho "$PWD $(umask) ${LC_ALL-none} $(wc -c) ${SSH_ORIGINAL_COMMAND-none}"\n')
@@ -442,6 +470,7 @@ BROKEN = {
     ),
     "trusts a pid of another boot": ('[ "$run_boot" != "$boot" ]', "false", test_after_a_reboot_a_run_is_lost),
     "trusts a pid alone": (' && [ "$started" = "$run_started" ]', "", test_a_reused_pid_is_not_alive),
+    "lets a mark be the day": ('touch -m -d "@$since" .', "true", test_a_directory_that_is_kept_keeps_its_time),
     "gives no slot away": ("flock -n 7 && return 0", "return 0", test_a_third_run_finds_the_slots_busy),
 }
 
