@@ -1,11 +1,13 @@
 """Staged data: the day each directory is deleted, the warning before, and keeping one longer.
 
-The clean-up itself is the staging host's; a directory is told as gone when its day is over and the host no
-longer has it.
+The clean-up itself is the staging host's (`stagecalms --expire`); a directory is told as gone when its day is over and
+the host no longer has it. A `.donotremove` may also be put there by hand, as the staging command says: the host is
+asked now and then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ from aogconsole.errors import Conflict, OutsideError
 from backends.ports import StagingHost
 
 LOOK_AGAIN = 600.0
-"""Seconds between looks at whether data whose day is over have been deleted."""
+"""Seconds between looks at what the host keeps, and has deleted."""
 HELD = "select * from run where deleted_on is not null and gone = 0"
 
 
@@ -27,31 +29,35 @@ class Retention:
 
     async def step(self) -> None:
         """Do what operators asked to keep, warn, and see what is gone."""
-        bench, over, trouble = self._bench, [], None
+        bench, trouble = self._bench, None
         if bench.host is None or bench.paused:
             return
         for run in bench.journal.all(HELD):
             if run["keep_wanted"] is not None:
                 try:
                     await self._keep(run, bench.host)
-                    continue  # what is read of it here is no longer true
                 except Conflict:
-                    continue  # asked otherwise meanwhile: the next step does that
+                    pass  # asked otherwise meanwhile: the next step does that
                 except OutsideError as error:  # a directory that is not there any more must not stop the others
                     trouble = trouble or error
+        if time.monotonic() >= self._look_at:
+            try:
+                await self._look(bench.host)
+            except OutsideError as error:
+                trouble = trouble or error
+        self._warn()
+        if trouble:
+            raise trouble
+
+    def _warn(self) -> None:
+        bench = self._bench
+        for run in bench.journal.all(HELD):
             left = bench.book.days_left(run)
             if left is None or run["kept"]:
                 continue
             if left <= bench.settings.staging.warn_days and not run["warned"]:
                 why = f"the data of run {run['id']} will be deleted on {run['deleted_on']}"
                 self._change(run, "warn", why=why, warned=1)
-            if left < 0:
-                over.append(run)
-        if over and time.monotonic() >= self._look_at:
-            await self._gone(over, bench.host)
-            self._look_at = time.monotonic() + LOOK_AGAIN
-        if trouble:
-            raise trouble
 
     async def _keep(self, run: Any, host: StagingHost) -> None:
         wanted = bool(run["keep_wanted"])
@@ -59,11 +65,23 @@ class Retention:
         verb = "kept" if wanted else "not_kept"
         self._change(run, verb, seen=run["version"], kept=int(wanted), keep_wanted=None)
 
-    async def _gone(self, over: list[Any], host: StagingHost) -> None:
-        there = {one.name for one in await host.staged()}
-        for run in over:
-            if directory(run["url"]) not in there:
-                self._change(run, "deleted", gone=1, keep_wanted=None)
+    async def _look(self, host: StagingHost) -> None:
+        """See what is gone, and what is kept that we did not keep."""
+        runs = self._bench.journal.all(HELD)
+        if not runs:
+            return
+        there = {one.name: one for one in await host.staged()}
+        self._look_at = time.monotonic() + LOOK_AGAIN
+        for run in runs:
+            found = there.get(directory(run["url"]))
+            left = self._bench.book.days_left(run)
+            with contextlib.suppress(Conflict):  # somebody asked for something meanwhile: the next look tells
+                if found is None and left is not None and left < 0:
+                    self._change(run, "deleted", seen=run["version"], gone=1, keep_wanted=None)
+                elif found is not None and found.kept != bool(run["kept"]) and run["keep_wanted"] is None:
+                    verb, what = ("kept", "put there") if found.kept else ("not_kept", "taken away")
+                    why = f"its .donotremove was {what} on the staging host"
+                    self._change(run, verb, seen=run["version"], why=why, kept=int(found.kept))
 
     def _change(self, run: Any, verb: str, why: str = "", **values: Any) -> None:
         bench = self._bench

@@ -294,6 +294,36 @@ async def test_data_whose_day_is_over_are_not_asked_for_at_every_turn(shop: Shop
     assert shop.host.asked_for_staged == 1
 
 
+async def test_a_mark_put_there_by_hand_is_seen(shop: Shop) -> None:
+    """As the staging command's last line asks: no warning then; when it is taken away there is one."""
+    run = staged(shop, "2020-01-01")
+    for mark in (True, False):
+        shop.host.there = (StagedDirectory(f"{run:032x}", kept=mark),)
+        shop.retention._look_at = 0
+        await shop.retention.step()
+        row = shop.office.journal.fetch("run", run)
+        assert (row["kept"], row["warned"], row["gone"]) == (int(mark), int(not mark), 0)
+    told = [row["why"] for row in shop.office.journal.all("select why from history where verb in ('kept', 'not_kept')")]
+    assert told == [f"its .donotremove was {what} on the staging host" for what in ("put there", "taken away")]
+    assert not shop.host.kept
+
+
+async def test_what_is_asked_for_during_the_look_is_done(shop: Shop) -> None:
+    """What the host said before is older than what an operator wants."""
+    run = staged(shop)
+    shop.host.there = (StagedDirectory(f"{run:032x}", kept=True),)
+    answer = shop.host.staged
+
+    async def meanwhile() -> tuple[StagedDirectory, ...]:
+        shop.office.desk.keep(run, off=True)
+        return await answer()
+
+    shop.host.staged = meanwhile  # type: ignore[method-assign]
+    await shop.retention.step()
+    row = shop.office.journal.fetch("run", run)
+    assert (row["kept"], row["keep_wanted"]) == (0, 0)
+
+
 async def test_a_mail_that_trips_us_up_stops_no_other(shop: Shop) -> None:
     """It comes before a person with what its headers say; the mails after it are taken."""
 
