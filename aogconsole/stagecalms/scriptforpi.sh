@@ -94,15 +94,26 @@ check_products() {
 # may keep the output open, and would be waited for.
 run_casa() {
     say "Running ${script##*/} ..."
-    : >"$log" || die "$log cannot be written"
+    true >"$log" || die "$log cannot be written"
     PYTHONUNBUFFERED=1
     export PYTHONUNBUFFERED
     (cd "$place" && exec sh -c "$casa \"\$@\"" casa --nologger --nogui -c "${script##*/}") </dev/null >>"$log" 2>&1 &
     running=$!
-    trap 'kill "$running" 2>/dev/null; exit 143' HUP INT TERM
-    tail -n +1 -s 0.2 -f --pid="$running" "$log"
+    trap 'end_tree "$running"; exit 143' HUP INT TERM
+    tail -n +1 -s 0.1 -f --pid="$running" "$log" &
+    following=$!
     wait "$running"
     status=$?
+    wait "$following"
+}
+
+# End process $1 and those below it. Who tries it by hand ends it so; a worker ends its whole session.
+end_tree() {
+    for path in $(grep -lsE "\) [A-Za-z] $1 " /proc/[0-9]*/stat); do
+        path=${path#/proc/}
+        end_tree "${path%/stat}"
+    done
+    kill "$1" 2>/dev/null
 }
 
 free_megabytes() {
