@@ -5,16 +5,26 @@ A demo copies the day into its folder when it is made there: who changes it ther
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tarfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from importlib.resources import as_file, files
+from io import BytesIO
 from pathlib import Path
 from shutil import copytree
 
 from aogconsole.demo.reingestionday import ReingestionDay
 from aogconsole.errors import UsageError
+from aogconsole.stagecalms.job import MS
+
+LESS = 100_000
+"""How much smaller than a real one the demo's MeasurementSets are."""
+TABLE = b"Type = Measurement Set\nSubType =\n\nA sample: aogconsole demo calibrates nothing.\n"
+"""What `calibrate.sh` leaves too."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,21 @@ class SampleDay:
         if missing:
             raise UsageError(f"{folder} lacks {', '.join(missing)}", "remove it, and it is made anew")
 
+    def stage_before(self, web_root: Path) -> None:
+        """Stage what `runs.txt` says is staged already, unless it was: a complete directory of each such MOUS.
+
+        Raises UsageError.
+        """
+        try:
+            for line in self.runs.read_text(encoding="utf-8").splitlines():
+                mous, _, rest = line.partition(" ")
+                kind, *words = rest.split() or [""]
+                directory = web_root / hashlib.md5(f"{web_root}{mous}".encode(), usedforsecurity=False).hexdigest()
+                if kind == "reuse" and mous != "#" and not directory.exists():
+                    _stage(directory, int(words[1]) // LESS, words[2:])
+        except (OSError, ValueError, IndexError) as error:
+            raise UsageError(f"{self.runs} cannot be followed: {error}", "remove it, and it is made anew") from None
+
     def deliver(self, mail: str, maildir: Path) -> None:
         """Put a mail of the day into a Maildir, unless it was delivered before."""
         if any(maildir.glob(f"*/*.{mail}*")):
@@ -77,3 +102,16 @@ class SampleDay:
         raw = f"Date: {formatdate()}\n".encode() + (self._mails / mail).read_bytes()
         (maildir / "tmp" / name).write_bytes(raw)
         (maildir / "tmp" / name).rename(maildir / "new" / name)
+
+
+def _stage(directory: Path, size: int, blocks: Sequence[str]) -> None:
+    """As the staging command leaves it; `size`: bytes of each MeasurementSet. Not served until it is whole."""
+    directory.mkdir(0o700)
+    for block in blocks:
+        name = f"{block}{MS}"
+        with tarfile.open(directory / f"{name}.tar", "w") as tar:
+            for file, content in ((f"{name}/table.info", TABLE), (f"{name}/table.f0", bytes(size))):
+                about = tarfile.TarInfo(file)
+                about.size = len(content)
+                tar.addfile(about, BytesIO(content))
+    directory.chmod(0o755)

@@ -1,7 +1,7 @@
 """The embedded site: staging host, archive, mailboxes and a configuration, in one folder and on loopback.
 
-All of it is real but small: an SSH server that runs aogremote, an Oracle Net server over SQLite, two Maildirs. The
-servers live in threads of this process, so that the console's own loop stays free.
+All of it is real but small: an SSH server that runs aogremote, others that are cluster nodes, an Oracle Net server over
+SQLite, two Maildirs. The servers live in threads of this process, so that the console's own loop stays free.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from aogconsole.errors import ConfigError, Conflict, UsageError
 
 if TYPE_CHECKING:
     from aogconsole.demo.archive import SqliteArchive
+    from aogconsole.demo.nodes import DemoNodes
     from aogconsole.demo.reingestion import DemoReingestion
     from aogconsole.demo.staginghost import DemoStagingHost
 
@@ -50,9 +51,7 @@ user = "arcdistribution"
 key = "staging/client_ed25519"
 known_hosts = "staging/known_hosts"
 
-[stagecalms]
-web_root = "staging/web"
-
+{stagecalms}
 [mail]
 inbox = "maildir:inbox"
 outgoing = "maildir:outbox"
@@ -92,15 +91,19 @@ class DemoSite:
             ends.enter_context(_locked(self.folder / MARK))
             self._furnish()
             archive = ends.enter_context(self._archive())
-            host = self._staging_host()
+            nodes = self._nodes()
+            host = self._staging_host(nodes)
+            with _listening():
+                ends.enter_context(nodes)
             if self._wanted is None:
+                ends.callback(nodes.end_workers)
                 ends.callback(host.stop_runs)
             with _listening():
                 ends.enter_context(host)
                 self.reingestion = self._reingestion(archive)
             if self.reingestion:
                 ends.enter_context(self.reingestion)
-            self._configure(archive, host)
+            self._configure(archive, host, nodes)
             if self.reingestion:
                 self.reingestion.begin(self.config)
             ends.enter_context(self._post())
@@ -152,10 +155,17 @@ class DemoSite:
         with _listening():
             return SqliteArchive(self.day.archive, user=ARCHIVE_USER, password=password)
 
-    def _staging_host(self) -> DemoStagingHost:
+    def _nodes(self) -> DemoNodes:
+        from aogconsole.demo.nodes import DemoNodes
+
+        return DemoNodes(self.folder, self.day.runs, self._speed)
+
+    def _staging_host(self, nodes: DemoNodes) -> DemoStagingHost:
         from aogconsole.demo.staginghost import DemoStagingHost
 
-        return DemoStagingHost(self.folder / "staging", self.day.runs, self._speed)
+        host = DemoStagingHost(self.folder / "staging", self.config, nodes.programs)
+        self.day.stage_before(host.web_root)
+        return host
 
     def _reingestion(self, archive: SqliteArchive) -> DemoReingestion | None:
         if not self._reingesting or self.day.reingestion is None:
@@ -166,9 +176,12 @@ class DemoSite:
         kept = self._wanted is not None
         return DemoReingestion(self.day.reingestion, archive, self.folder, self._speed, later=later, kept=kept)
 
-    def _configure(self, archive: SqliteArchive, host: DemoStagingHost) -> None:
+    def _configure(self, archive: SqliteArchive, host: DemoStagingHost, nodes: DemoNodes) -> None:
         fresh = self.config.with_suffix(".new")
-        text = CONFIG.format(dsn=to_toml(archive.dsn), user=to_toml(ARCHIVE_USER), port=host.port)
+        text = CONFIG.format(
+            dsn=to_toml(archive.dsn), user=to_toml(ARCHIVE_USER), port=host.port,
+            stagecalms=nodes.settings(host.web_root),
+        )  # fmt: skip
         fresh.write_text(text + (self.reingestion.settings if self.reingestion else ""), encoding="utf-8")
         fresh.rename(self.config)
 

@@ -314,10 +314,11 @@ def test_bad_words_are_told(tmp_path: Path, words: tuple[str, ...], code: int, t
             "import socket; socket.socket.listen = lambda *_: (_ for _ in ()).throw(OSError(98, 'taken'))",
             "cannot listen",
         ),
+        ("import shutil; shutil.which = lambda *_, **__: None", "apt-get install openssh-client rsync"),
     ],
 )
 def test_what_is_missing_is_told(tmp_path: Path, spoil: str, told: str) -> None:
-    """Without seerdb, or a port: exit code 3, how to mend it, and nothing left behind."""
+    """Without seerdb, a port, or ssh and rsync: exit code 3, how to mend it, and nothing left behind."""
     program = f"import sys\n{spoil}\nfrom aogconsole.cli.root import main\nmain()"
     done = run(tmp_path, "demo", "--headless", program=program, expect=3)
     assert told in done.stderr

@@ -52,8 +52,8 @@ def evil_mail(*, request: bool) -> bytes:
 
 
 def evil_runs(site: Day) -> None:
-    """Every run prints hostile lines first."""
-    (program,) = (site.site.folder / "staging" / "home" / "bin").glob("stagecalms-*.sh")
+    """What calibrates prints hostile lines first."""
+    program = site.site.folder / "cluster" / "calibrate.sh"
     lines = program.read_text().split("\n")
     octal = "".join(f"\\{byte:03o}" for byte in HOSTILE.encode())
     lines.insert(1, f"for i in 1 2 3; do printf '{octal}\\n'; done")

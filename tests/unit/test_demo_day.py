@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sqlite3
+import stat
 import subprocess
+import tarfile
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
@@ -21,18 +22,17 @@ from aogconsole.demo.ngas import LENGTH
 from aogconsole.demo.reingestionday import Held
 from aogconsole.demo.sample import SampleDay
 from aogconsole.errors import UsageError
-from aogconsole.ids import MousUid, ProjectCode, Ticket
+from aogconsole.ids import MousUid
 from aogconsole.reingestion.workflows.asdm import TableReader
 from aogconsole.reingestion.workflows.assembling import assemble, check_container
 from aogconsole.requests.intake import Attached, Ignored, IntakeRules, NewRequest, Unclear, classify
 from aogconsole.requests.mail import parse_mail
-from aogconsole.staging.transcript import Failed, Succeeded, Transcript
+from aogconsole.stagecalms.job import TOKEN
 from tests.support.known import MemoryKnown
 
 RULES = IntakeRules("aog@eso.org", ("*@eso.org",))
 DAY = Path(str(files("aogconsole.demo"))) / "day"
 UNCLEAR_AT_ONCE = {"13-two-uids.eml": "more than one UID", "19-outsider.eml": "unlisted sender"}
-PREFIXES = ["http://almascience.eso.org/arcdistribution/"]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_day_has_all_that_happens(day: SampleDay) -> None:
     refusals = {"not_entitled", "invalid_user", "invalid_mous", "not_delivered"}
     assert {kind for one in day.mails for kind in one.letters} == {"link", "expert", *refusals}
     assert {one.expected for one in day.mails} == {"closed", "held", "unclear", "ignored", "duplicate"}
-    assert {words[0] for words in runs().values()} == {"calibrate", "rhel5", "reuse", "full"}
+    assert {words[0] for words in runs().values()} == {"calibrate", "reuse", "full"}
     assert sum("20004" in (DAY / "mails" / one.mail).read_text() for one in day.mails) == 3
     assert sum(not one.late for one in day.mails) >= 12
     raw = (DAY / "mails" / "17-hostile.eml").read_bytes()
@@ -112,49 +112,59 @@ def test_the_days_dates_do_not_rot() -> None:
     assert min(dates) < date.today() < max(dates)  # noqa: DTZ011
 
 
-@pytest.mark.parametrize(
-    ("mous", "kinds"),
-    [
-        ("uid___A001_X133d_X1eef", {"regenerating"}),
-        ("uid___A001_X74_X29", {"regenerating", "rhel5"}),
-        ("uid___A001_X1296_X675", {"reusing"}),
-        ("uid___A001_X9_X9", {"regenerating"}),
-    ],
-)
-def test_the_sample_command_completes(tmp_path: Path, mous: str, kinds: set[str]) -> None:
-    """Its output is read as a success of this project, MOUS and ticket, with the milestones of its kind."""
-    status, transcript = staged(tmp_path, mous)
-    assert isinstance(transcript.outcome(status), Succeeded)
-    assert {mark.kind for mark in transcript.milestones} & {"regenerating", "rhel5", "reusing"} == kinds
-    sizes = [mark.values["bytes"] for mark in transcript.milestones if mark.kind == "total"]
-    assert sizes == [int(runs().get(mous, runs()["*"])[2]) * len(runs().get(mous, runs()["*"])[3:])]
+@pytest.mark.parametrize("mous", ["uid___A001_X133d_X1eef", "uid___A001_X9_X9"])
+def test_the_calibrator_keeps_its_contract(tmp_path: Path, mous: str) -> None:
+    """It speaks of every execution block it is given, leaves a directory of each, and ends with 0."""
+    blocks = ["uid___A002_X1_X1", "uid___A002_X1_X2"]
+    status, said = calibrated(tmp_path, mous, blocks)
+    assert status == 0
+    for block in blocks:
+        assert f"stage 19 of 19 on {block}.ms" in said
+        assert sum(path.stat().st_size for path in (tmp_path / "work" / f"{block}.ms.split.cal").iterdir()) > 10_000
+    assert len(list((tmp_path / "work").iterdir())) == len(blocks)
 
 
-def test_the_sample_command_fails_once(tmp_path: Path) -> None:
-    """A full disk: the seed's failure block and exit status 1; run again, after the expert made room, it completes."""
-    status, transcript = staged(tmp_path, "uid___A001_X11f_X9c")
-    assert (status, type(transcript.outcome(status))) == (1, Failed)
-    status, transcript = staged(tmp_path, "uid___A001_X11f_X9c")
-    assert (status, type(transcript.outcome(status))) == (0, Succeeded)
+def test_the_calibrator_fails_once(tmp_path: Path) -> None:
+    """A full disk, in CASA's words; called again, after the expert made room, it completes."""
+    status, said = calibrated(tmp_path, "uid___A001_X11f_X9c", ["uid___A002_X6444ba_X1b1"])
+    assert status == 1
+    assert "ERROR: not enough free disk space. Need at least 141724 MB." in said
+    assert "ERROR: uid___A002_X6444ba_X1b1.ms.split.cal was not created." in said
+    assert list((tmp_path / "work").iterdir()) == []
+    assert calibrated(tmp_path, "uid___A001_X11f_X9c", ["uid___A002_X6444ba_X1b1"])[0] == 0
 
 
-def staged(folder: Path, mous: str) -> tuple[int, Transcript]:
-    """Run the sample command by itself, as fast as it can."""
-    program = folder / "bin" / "stagecalms.sh"
-    program.parent.mkdir(exist_ok=True)
-    shutil.copy(DAY.parent / "stagecalms.sh", program)
-    shutil.copy(DAY / "runs.txt", program.parent)
-    (program.parent / "pace").write_text("1\n")
-    argv = ["bash", str(program), "2012.1.00357.S", mous, "15270"]
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    done = subprocess.run(argv, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(home)}, timeout=30, check=False)
-    transcript = Transcript(
-        ProjectCode.parse("2012.1.00357.S"), MousUid.parse(mous), Ticket.parse("15270"), PREFIXES
-    )  # fmt: skip
-    transcript.feed(done.stdout)
-    transcript.close()
-    return done.returncode, transcript
+def calibrated(folder: Path, mous: str, blocks: list[str]) -> tuple[int, str]:
+    """Run the calibrator by itself, as fast as it can, in `work`."""
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    for file in (DAY.parent / "calibrate.sh", DAY / "runs.txt"):
+        shutil.copy(file, folder)
+    (folder / "pace").write_text("1\n")
+    argv = ["bash", str(folder / "calibrate.sh"), "2012.1.00357.S", mous, *blocks]
+    done = subprocess.run(argv, cwd=work, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
+    return done.returncode, done.stdout
+
+
+def test_what_is_staged_before_is_complete(day: SampleDay, tmp_path: Path) -> None:
+    """One directory with a tar of each execution block of the MOUS that is re-used, made once."""
+    root = tmp_path / "web"
+    root.mkdir()
+    day.stage_before(root)
+    (directory,) = root.iterdir()
+    assert TOKEN.fullmatch(directory.name)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o755
+    blocks = next(words[3:] for words in runs().values() if words[0] == "reuse")
+    assert sorted(path.name for path in directory.iterdir()) == [f"{block}.ms.split.cal.tar" for block in blocks]
+    for tar in directory.iterdir():
+        with tarfile.open(tar) as opened:
+            assert opened.getnames() == [f"{tar.stem}/table.info", f"{tar.stem}/table.f0"]
+    before = [path.stat().st_mtime_ns for path in directory.iterdir()]
+    day.stage_before(root)
+    assert [path.stat().st_mtime_ns for path in root.glob("*/*")] == before
+    day.runs.write_text("uid___A001_X9_X9 reuse soon\n")
+    with pytest.raises(UsageError, match=r"runs\.txt cannot be followed"):
+        day.stage_before(root)
 
 
 def test_a_spoiled_day_is_told(day: SampleDay, tmp_path: Path) -> None:
