@@ -11,7 +11,20 @@ import pytest
 
 pytest_plugins = [
     f"tests.support.{name}"
-    for name in ("sshd", "oracle", "dovecot", "smtp", "desk", "shop", "ngas", "rabbitmq", "slurm", "postgres")
+    for name in (
+        "sshd",
+        "oracle",
+        "dovecot",
+        "smtp",
+        "desk",
+        "shop",
+        "ngas",
+        "rabbitmq",
+        "slurm",
+        "postgres",
+        "nodes",
+        "slurmnodes",
+    )
 ]
 
 LONGEST_ID = 80

@@ -1,7 +1,7 @@
-"""A private cluster: real OpenSSH servers on 127.0.0.2, .3 and .4, each a node with processes and a folder of its own.
+"""A private cluster: real OpenSSH servers on 127.0.0.2, .3 and .4, each a node with processes and a home of its own.
 
-libnss-wrapper names the account. As root each node has a mount name space, in which the folder of working directories
-has the same path on every node; else the nodes share that folder, as nodes with a network file system do.
+libnss-wrapper names the account. The nodes share the folder of working directories, as on a network file system; with
+`own_folders` each has its own at the same path (a mount name space, which takes root: else they share it after all).
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def _furnish(node: ClusterNode, known_hosts: list[str]) -> None:
         f"ListenAddress {node.address}\nHostKey {folder}/host_ed25519\nPidFile none\n"
         f"AuthorizedKeysFile {folder.parent}/client.pub\nAuthenticationMethods publickey\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n"
-        "MaxStartups 50:30:100\nPrintMotd no\nLogLevel VERBOSE\n"
+        "MaxStartups 200\nPrintMotd no\nLogLevel VERBOSE\n"
     )
     if os.geteuid() == 0:
         for path in (node.home, folder / "work", folder / "host_ed25519"):
@@ -322,21 +322,28 @@ def _furnish(node: ClusterNode, known_hosts: list[str]) -> None:
 
 @pytest.fixture
 def new_cluster_site() -> Iterator[Callable[..., ClusterSite]]:
-    """A maker of clusters: `new_cluster_site(mounts={"arcp9": "size=4m"})`; all are ended with the test."""
+    """A maker of clusters: `new_cluster_site(mounts={"arcp9": "size=4m"})`; all are ended with the test.
+
+    `shared`: the nodes' folder of working directories is one, which others see too, as on a network file system.
+    """
     if not (SSHD and WRAPPERS):
         pytest.fail("needs openssh-server and libnss-wrapper")
     with contextlib.ExitStack() as ends:
 
         def make(
             names: Sequence[str] = NODES,
+            own_folders: bool = False,
             mounts: dict[str, str] | None = None,
             limits: dict[str, Sequence[str]] | None = None,
+            shared: bool = False,
         ) -> ClusterSite:
             site = ClusterSite(Path(tempfile.mkdtemp(prefix="aog-nodes-", dir="/tmp")))
             ends.callback(site.close)
             site.folder.chmod(0o755)
             make_keys(site.folder, "client")
             (site.folder / "client.pub").chmod(0o644)
+            # OpenSSH takes a key of another owner from root, and from the owner
+            os.chown(site.folder / "client", *_ids())
             site.calibrator.write_text(CALIBRATOR)
             site.calibrator.chmod(0o755)
             workdir = Path(site.workdir)
@@ -344,7 +351,7 @@ def new_cluster_site() -> Iterator[Callable[..., ClusterSite]]:
             if os.geteuid() == 0:
                 os.chown(workdir, *_ids())
             known_hosts: list[str] = []
-            own_mounts = _own_mounts()
+            own_mounts = not shared and _own_mounts()
             for place, name in enumerate(names):
                 node = ClusterNode(
                     name, f"127.0.0.{place + 2}", site.folder / f"node{place}", workdir, own_mounts=own_mounts
