@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-COLOURS = 128
+COLOURS = 64
 """Of a picture's palette; a screen has some twenty, the rest are the letters' edges."""
 FRAME = 2200
 """Milliseconds of a picture in the animation; the last one stays twice as long."""

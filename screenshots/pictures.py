@@ -94,6 +94,10 @@ class Studio:
         found = [re.search(r"(\d+) %", str(pane.border_title)) for pane in self.console.main.logs]
         return [int(percent[1]) if percent else 0 for percent in found]
 
+    def in_queue(self, *states: str) -> int:
+        """How many items of the re-ingestion are in one of these states."""
+        return self.console.queue_board.count(*states)
+
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def line(self, ticket: str) -> Line | None:
@@ -272,6 +276,19 @@ async def the_pages(studio: Studio) -> None:
     await studio.press("escape")
 
 
+async def the_queue(studio: Studio) -> None:
+    """Re-ingestion while it works: the panel with the focus, and its items."""
+    await studio.until(lambda: studio.in_queue("dead") > 1 and studio.in_queue("running"), "some dead, some running")
+    await studio.press("1", "4")
+    await studio.until(lambda: "need you" in studio.text and "highest" in studio.text, "the panel with its chart")
+    await studio.take("reingestion")
+    await studio.press("enter")
+    await studio.sees("Items of the re-ingestion · ")
+    await studio.until(lambda: "truncated" in studio.text, "the items")
+    await studio.take("items")
+    await studio.press("escape", "1")
+
+
 async def to_look_only(studio: Studio) -> None:
     """A console that can change nothing says so."""
     await studio.until(lambda: len(studio.console.board.lines) > 8, "the requests")
@@ -291,17 +308,20 @@ SCENES = (the_day, the_desk, the_refusal, the_doubt, the_failure, the_pages)
 
 
 async def main(folder: Path, wanted: frozenset[str]) -> None:
-    """All of them: the sample day; the same to look at only; a site without any mail."""
+    """All of them: the sample day; the same to look at only; re-ingestion; a site without any mail."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="aog.") as place:
-        with DemoSite(Path(place) / "site", speed=SPEED) as site:
+        with DemoSite(Path(place) / "site", speed=SPEED, reingestion=True) as site:
             overnight(site)
             async with studio(site, folder, wanted, WIDE) as taken:
                 for scene in SCENES:
                     await scene(taken)
             async with studio(site, folder, wanted, WIDE, read_only=True) as taken:
                 await to_look_only(taken)
-        with DemoSite(Path(place) / "empty", speed=1.0) as site:
+        with DemoSite(Path(place) / "queue", speed=SPEED / 2, reingestion=True) as site:
+            async with studio(site, folder, wanted, WIDE) as taken:
+                await the_queue(taken)
+        with DemoSite(Path(place) / "empty", speed=1.0, reingestion=True) as site:
             for mail in (site.folder / "inbox" / "new").iterdir():
                 mail.unlink()
             async with studio(site, folder, wanted, SMALL) as taken:
