@@ -46,7 +46,7 @@ class ItemsView:
     def open(self) -> None:
         """Show the items, until the page is closed."""
         if self._page is None:
-            self._page = ItemsPage("Items", self._act, self.look)
+            self._page = ItemsPage("Items of the re-ingestion", self._act, self.look)
             self._app.push_screen(self._page, self._closed)
 
     def _closed(self, _: Picked | None) -> None:

@@ -92,7 +92,7 @@ async def test_the_items(site: Path, monkeypatch: pytest.MonkeyPatch, size: tupl
     """What needs a person on top, its whole reason above; an item's history."""
     async with console(site, monkeypatch, size) as (_, pilot):
         await pilot.press("Q")
-        await until(pilot, lambda: "─ Items · " in text(pilot) and "!  " in text(pilot))
+        await until(pilot, lambda: "─ Items of the re-ingestion · " in text(pilot) and "!  " in text(pilot))
         kept(f"items-{size[0]}x{size[1]}", await still(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: "What became of it" in text(pilot))
@@ -110,7 +110,7 @@ async def test_read_only_says_so(site: Path, monkeypatch: pytest.MonkeyPatch) ->
             await pilot.press(key)
             await until(pilot, lambda: "read-only" in text(pilot))
         await pilot.press("Q")
-        await until(pilot, lambda: "─ Items · " in text(pilot) and "!  " in text(pilot))
+        await until(pilot, lambda: "─ Items of the re-ingestion · " in text(pilot) and "!  " in text(pilot))
         for key in "UFXIO":
             app.say_on_top("-")
             await pilot.press(key)
@@ -203,7 +203,7 @@ def test_a_shift_at_the_queue(tmp_path: Path) -> None:
         terminal.send("/")
         terminal.wait_for("enter go on")
         terminal.send(uid)
-        terminal.wait_for("Items · 1 of")
+        terminal.wait_for("Items of the re-ingestion · ")
         terminal.send("enter")
         terminal.wait_gone("enter go on")
         answered(terminal, "X", f"Drop item {waits[0].id}", "wrong", "enter")
