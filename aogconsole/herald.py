@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aogconsole.attached import AttachedEngine
 from aogconsole.board import Board, Line
@@ -50,7 +50,7 @@ class Herald:
         mended = sorted(self._broken - broken.keys())
         self._broken = frozenset(broken)
         if failed or fresh:
-            return ". ".join([*fresh, *failed]), True
+            return _sentences([*fresh, *failed]), True
         return f"{', '.join(mended)}: answers again." if mended else "", False
 
     def queue(self, board: ReingestionBoard) -> tuple[str, bool]:
@@ -73,7 +73,7 @@ class Herald:
             said.append(f"The loader: {board.loader.error}")
         if said and self._bell:
             self._write("\a")
-        return ". ".join(said), True
+        return _sentences(said), True
 
     def seen_queue(self) -> None:
         """The operator has looked at the re-ingestion panel."""
@@ -120,6 +120,11 @@ class Herald:
         """Give the terminal its title back."""
         if self._title:
             self._write(BACK)
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    """Parts one after the other; some end with a full stop of their own, as what others say does."""
+    return ". ".join([*(one.rstrip(". ") for one in parts[:-1]), *parts[-1:]])
 
 
 def engine_words(board: Board, ours: AttachedEngine | None) -> str:

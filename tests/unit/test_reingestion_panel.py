@@ -195,3 +195,15 @@ def test_new_trouble_is_told_once_and_rings() -> None:
     many = replace(queue, counts=(("calibration", "dead", 9),))
     assert "7 items of the re-ingestion need you" in herald.queue(replace(worse, queues=(many,)))[0]
     assert herald.tell(Board()) == ("", False)
+
+
+def test_what_others_say_ends_with_one_full_stop() -> None:
+    """A reason that is a sentence, and what is said after it."""
+    herald = Herald(lambda _: None, "anna@aog1", bell=False)
+    herald.queue(sample())
+    dead = tuple(entry(number, "dead", "NGAS has no such file.") for number in (78, 79))
+    queue = replace(sample().queues[0], counts=(*COUNTS, ("execution_block", "dead", 2)))
+    told, _ = herald.queue(replace(sample(), queues=(queue,), needy=(*dead, *sample().needy)))
+    assert told == "Item 78 of the re-ingestion is dead: NGAS has no such file. 1 more need you"
+    board = Board(lights=(Light("archive", ok=False, detail="It does not answer."), Light("mail", False, "no disk")))
+    assert herald.tell(board) == ("archive: It does not answer. mail: no disk", True)
