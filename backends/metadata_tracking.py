@@ -70,6 +70,12 @@ class TableTracking:
         rows = await self._ask("unknown", rows=rows_json({**one, "place": n} for n, one in enumerate(given)))
         return [(Kind(kind), uid, version) for kind, uid, version in rows]
 
+    async def known(self, keys: Sequence[tuple[Kind, str, str]]) -> list[Item]:
+        """The rows with these (kind, uid, version), by id."""
+        given = rows_json({"kind": kind.value, "uid": uid, "version": version} for kind, uid, version in keys)
+        found = await self._ask("known", rows=given) if keys else []
+        return await self.get({number for [number] in found if number is not None})
+
     async def to_judge(self, kind: Kind, now: datetime, after: int, most: int) -> list[Item]:
         """Deferred rows whose time has come, by id, from id `after` (exclusive) on."""
         return await self._items("to_judge", kind=kind.value, now=now, after=after, most=most)

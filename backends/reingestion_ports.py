@@ -84,6 +84,10 @@ class Tracking(Protocol):
         """Those of these (kind, uid, version) that have no row yet."""
         ...
 
+    async def known(self, keys: Sequence[tuple[Kind, str, str]]) -> list[Item]:
+        """The rows with these (kind, uid, version), by id."""
+        ...
+
     async def to_judge(self, kind: Kind, now: datetime, after: int, most: int) -> list[Item]:
         """Deferred rows whose time has come, by id, from id `after` (exclusive) on."""
         ...

@@ -138,10 +138,7 @@ class Steering:
         found = Found(kind, uid, version, project, None, State.WAITING, "")
         now = datetime.now(UTC)
         new = await self._tracking.add([found], self._who, now)
-        (row,) = [
-            one for one in await self._tracking.items(kind=kind, text=uid, most=10 * BATCH)
-            if (one.uid, one.version) == (uid, version)
-        ]  # fmt: skip
+        (row,) = await self._tracking.known([(kind, uid, version)])
         if not new:
             raise Conflict(
                 clean(f"{uid} is there already in this version, as item {row.id}, which is {row.state}"),

@@ -73,6 +73,7 @@ MUTATIONS = {
     "lets the old one live": ("outdated", "newer.version > older.version", "1 = 0", "newer_takes_place"),
     "drops what was launched": ("outdated", "'failed'", "'failed', 'running'", "newer_takes_place"),
     "renews another's lease": ("renew", " and owner = :runner", "", "claims_within_limits"),
+    "finds another version": ("known", " and known.version = given.version", "", "adds_once"),
     "judges before the time": ("to_judge", " and (not_before is null or not_before <= :now)", "", "judges_again"),
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ ROWS = '[{"id": 1, "kind": "execution_block", "uid": "u", "version": "1", "attem
 ASKED: dict[str, dict[str, Value]] = {
     "newest": {"kind": "calibration", "until": NOW},
     "unknown": {"rows": ROWS},
+    "known": {"rows": ROWS},
     "outdated": {"rows": ROWS},
     "to_judge": {"kind": "calibration", "now": NOW, "after": 0, "most": 100},
     "hold": {"rows": ROWS},

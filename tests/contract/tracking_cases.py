@@ -44,6 +44,10 @@ async def adds_once(site: Site) -> None:
     assert await first.unknown([(Kind.EXECUTION_BLOCK, block(n).uid, v) for n in (9, 1) for v in "12"]) == [
         (Kind.EXECUTION_BLOCK, block(9).uid, "1"), (Kind.EXECUTION_BLOCK, block(9).uid, "2"),
         (Kind.EXECUTION_BLOCK, block(1).uid, "2")]  # fmt: skip
+    asked = [(Kind.EXECUTION_BLOCK, block(n).uid, "1") for n in (3, 9, 1, 1)]
+    assert await first.known([*asked, (Kind.CALIBRATION, two.uid, "1"), (Kind.EXECUTION_BLOCK, two.uid, "2")]) == [
+        one_, third]  # fmt: skip
+    assert await first.known([]) == []
     assert await second.newest(Kind.EXECUTION_BLOCK) == block(3).source_time
     assert await second.newest(Kind.CALIBRATION) is None
     assert await site.open().tracking(Queue.VLBA).items() == []

@@ -286,6 +286,19 @@ def test_items_are_added_by_hand(place: Place) -> None:
         place.refused(2, "add", "--queue", "vlba", "--kind", "execution_block", f"--uid={uid}")
 
 
+def test_what_is_added_again_is_found_among_many_that_have_its_name(place: Place) -> None:
+    """It is told which item it is, however many newer ones have longer names."""
+    words = ["add", "--queue", "vlba", "--kind", "execution_block", "--uid", "B", "--version", "1"]
+    first = place.json(*words)
+
+    async def others(metadata: Metadata) -> int:
+        found = [Found(Kind.EXECUTION_BLOCK, f"B{n}", "1", "B", THEN) for n in range(5001)]
+        return await metadata.tracking(Queue.VLBA).add(found, "loader", THEN)
+
+    assert place.inside(others) == 5001
+    assert f"as item {first['id']}" in place.refused(5, *words)
+
+
 def test_pause_resume_and_run(place: Place) -> None:
     """Told in the overview, with who and why; twice the same is a conflict."""
     told = place.json("pause", "--why", "the database moves")["paused"]

@@ -11,6 +11,12 @@ where not exists (
     where known.kind = given.kind and known.uid = given.uid and known.version = given.version)
 order by given.place
 
+-- name: known
+select (
+    select known.id from {table} as known
+    where known.kind = given.kind and known.uid = given.uid and known.version = given.version)
+from {rows kind text, uid text, version text}
+
 -- name: add
 insert into {table} (kind, uid, version, project, source_time, state, reason, created_at, finished_at)
 select kind, uid, version, project, source_time, state, reason, created_at, finished_at
