@@ -106,7 +106,8 @@ class SshCluster:
     async def begin_held(self, work: Work, generation: Generation) -> None:
         """Leave the worker for a process that waits on the node for `.stagecalms/go`: a scheduler's job.
 
-        It then runs `setsid sh .stagecalms/worker DIRECTORY` with the token in the environment.
+        It then runs `setsid sh .stagecalms/worker DIRECTORY` with the token in the environment, and what
+        `.stagecalms/environment` has. Until then the state is `made`.
         """
         await self._begin(work, generation, "held")
 

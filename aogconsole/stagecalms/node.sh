@@ -201,7 +201,7 @@ do_make() {
 }
 
 cannot_begin() {
-    rm -f "$dir/worker" "$dir/worker.words" "$dir/go"
+    rm -f "$dir/worker" "$dir/worker.words" "$dir/environment" "$dir/go"
     die "the worker cannot be noted in $dir: is its disk full?"
 }
 

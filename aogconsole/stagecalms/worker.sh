@@ -17,6 +17,8 @@ own_start ${stat##*) }
 read -r boot </proc/sys/kernel/random/boot_id
 : >>"$dir/log" && printf '%s\n' "$$" "$started" "$boot" worker >"$dir/pid.new" && mv "$dir/pid.new" "$dir/pid" || exit 1
 sync "$dir/pid" "$dir" "$work/.." 2>/dev/null
+# the start is over: others may look
+exec 8>&-
 exec </dev/null >>"$dir/log" 2>&1
 
 complain() {
@@ -48,7 +50,7 @@ calibrate() {
     umask "$mask"
     if [ -n "$locale" ]; then LC_ALL=$locale; else unset LC_ALL; fi
     # shellcheck disable=SC2016
-    exec sh -c "$calibrator"' "$@"' calibrator "$@" 8>&-
+    exec sh -c "$calibrator"' "$@"' calibrator "$@"
 }
 
 # One tar, and its checksum from the same pass. Whichever of the three fails, the tar does not get its name, and the
