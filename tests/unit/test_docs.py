@@ -16,8 +16,12 @@ import pytest
 
 from aogconsole import config
 from aogconsole.errors import AogError
+from aogconsole.ids import MousUid, ProjectCode, Ticket
 from aogconsole.journal.store import statement
 from aogconsole.requests.request import TRANSITIONS, State
+from aogconsole.stagecalms import words
+from aogconsole.stagecalms.job import Node
+from aogconsole.staging import transcript
 from tests.support import pages
 from tests.support.desk import Desk
 from tests.support.ngas import Ngas
@@ -110,6 +114,47 @@ def test_every_setting_of_the_console_is_told() -> None:
         if key.section == "console":
             assert f"console.{key.name}" in text
             assert all(f"`{choice}`" in text for choice in get_args(key.type) if isinstance(choice, str)), key.name
+
+
+def test_every_setting_of_the_staging_command_is_told() -> None:
+    """Its section stands in its page's table, and the choices of its engine."""
+    table = (DOCS / "stagecalms.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(?:stagecalms[.])?(\w+)`", table))
+    assert {key.name for key in config.known_keys() if key.section == "stagecalms"} <= told
+
+
+def test_the_transcripts_of_the_staging_command() -> None:
+    """Those on its page are read as what they are shown for, and each of our lines is told."""
+    page = (DOCS / "stagecalms.md").read_text()
+    blocks = [
+        text.replace("\n    ", "\n")[4:] for text in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    ]
+    success, failure, reuse = (
+        next(text for text in blocks if sign in text) for sign in ("completed", "Failed.", words.REUSING)
+    )
+    assert isinstance(read(success, "uid___A002_X788a57_X29", 0), transcript.Succeeded)
+    assert isinstance(read(failure, "uid___A001_X11f_X9c", 1), transcript.Failed)
+    block = "uid___A002_X7e4988_X1f2"
+    assert {words.staged_already(block), words.COPYING} < set(reuse.splitlines())
+    assert {
+        words.LOOKING, words.GENERATING, words.CHECKING, words.not_staged(block), words.REGENERATING, words.COPYING,
+        words.DELETING_LOGS, words.DELETING_WORK,
+    } < set(success.splitlines())  # fmt: skip
+    some = "..."
+    for line in (
+        words.waiting(some), words.RHEL5, words.left_out(some, "SemiPass"), words.cut(Node(some)),
+        words.arrived_wrong(some),
+    ):  # fmt: skip
+        assert f"| `{line}` |" in page
+
+
+def read(text: str, mous: str, status: int) -> transcript.Outcome:
+    """What the console makes of an output."""
+    url = "http://almascience.eso.org/arcdistribution/"
+    reader = transcript.Transcript(ProjectCode("2012.1.00357.S"), MousUid(mous), Ticket("15270"), [url])
+    reader.feed(text.encode())
+    reader.close()
+    return reader.outcome(status)
 
 
 def test_the_pictures_are_whole_and_small() -> None:
