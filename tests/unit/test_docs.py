@@ -127,7 +127,7 @@ def test_the_transcripts_of_the_staging_command() -> None:
     """Those on its page are read as what they are shown for, and each of our lines is told."""
     page = (DOCS / "stagecalms.md").read_text()
     blocks = [
-        text.replace("\n    ", "\n")[4:] for text in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+        f"\n{text}".replace("\n    ", "\n") for text in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
     ]
     success, failure, reuse = (
         next(text for text in blocks if sign in text) for sign in ("completed", "Failed.", words.REUSING)
