@@ -46,15 +46,35 @@ def found(check: str, ok: bool, detail: str, hint: str = "") -> Finding:
 
 async def examine(config: Config, actor: Actor) -> list[Finding]:
     """Try everything, side by side."""
+    desk = _has_desk(config)
+    looks = [
+        ("journal", True, lambda: _journal(config)),
+        ("archive", desk or config.settings.archive.dsn, lambda: _archive(config)),
+        ("staging host", desk, lambda: _staging(config, actor)),
+        ("inbox", desk, lambda: _inbox(config)),
+        ("outgoing mail", desk, lambda: _outgoing(config)),
+    ]
     groups = await asyncio.gather(
-        _guarded("journal", lambda: _journal(config)),
-        _guarded("archive", lambda: _archive(config)),
-        _guarded("staging host", lambda: _staging(config, actor)),
-        _guarded("inbox", lambda: _inbox(config)),
-        _guarded("outgoing mail", lambda: _outgoing(config)),
+        *(_guarded(check, look) if wanted else _left_out(check) for check, wanted, look in looks),
         *(_guarded(check, look) for check, look in _reingestion(config)),
     )
     return [finding for group in groups for finding in group]
+
+
+def _has_desk(config: Config) -> bool:
+    """Whether this machine is for the request desk too: where anything of one is, what is missing of it is a fault.
+
+    For re-ingestion only: nothing of mail or the staging host is set, and there is no journal."""
+    given = config.settings
+    theirs = any(
+        key.startswith(("mail.", "staging.")) and one.source != "default" for key, one in config.values.items()
+    )
+    reingestion = given.metadata.dsn or given.broker.url or given.reingestion.capo_profile
+    return theirs or config.journal_path.exists() or not reingestion
+
+
+async def _left_out(check: str) -> list[Finding]:
+    return [Finding(check, ok=True, detail="not configured: this machine is for re-ingestion only")]
 
 
 async def _guarded(check: str, look: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,3 +210,45 @@ def test_a_journal_that_is_none(site: Desk) -> None:
     check, told = the_fault(site)
     assert (check, "journal.path" in told) == ("journal", True)
     assert file.read_text() == "no journal " * 100
+
+
+def test_a_machine_for_reingestion_only(tmp_path: Path) -> None:
+    """What it has nothing to do with is not configured, and no fault; what it has to do with is tried."""
+    file = tmp_path / "config.toml"
+    desk = f'[journal]\npath = "{tmp_path}/state/journal.db"\n'
+    file.write_text(f'{desk}[metadata]\ndsn = "sqlite:metadata.db"\n')
+    done = call(file, "doctor", "--json")
+    findings = {one["check"]: one for one in done.json}
+    assert list(findings) == ["journal", "archive", "staging host", "inbox", "outgoing mail", "metadata"]
+    assert all(set(one) == {"check", "ok", "detail", "hint"} for one in done.json)
+    left_out = {check for check, one in findings.items() if "not configured" in one["detail"]}
+    assert left_out == {"archive", "staging host", "inbox", "outgoing mail"}
+    assert faults(findings) == {}
+    assert done.code == 0
+    assert "ok    inbox: not configured" in call(file, "doctor").out.decode()
+    # an archive that is named is tried
+    file.write_text(f'{file.read_text()}[archive]\ndsn = "127.0.0.1:1/ALMA"\nuser = "u"\npassword = "env:HOME"\n')
+    assert list(faults({one["check"]: one for one in call(file, "doctor", "--json").json})) == ["archive"]
+
+
+@pytest.mark.parametrize(
+    "text", ['[mail]\ninbox = "maildir:inbox"', '[staging]\nhost = "127.0.0.1"\nport = 1', '[broker]\nurl = ""']
+)
+def test_a_desk_that_lacks_something(tmp_path: Path, text: str) -> None:
+    """One part of the desk is enough for the others to be missed; so is a machine without anything."""
+    journal = f'[journal]\npath = "{tmp_path}/state/journal.db"'
+    reingestion = '[metadata]\ndsn = "sqlite:metadata.db"' if "broker" not in text else ""
+    (tmp_path / "config.toml").write_text("\n".join([text, journal, reingestion]))
+    findings = {one["check"]: one for one in call(tmp_path / "config.toml", "doctor", "--json").json}
+    assert not findings["outgoing mail"]["ok"]
+    assert "mail.outgoing is not set" in findings["outgoing mail"]["detail"]
+
+
+def test_a_desk_that_lost_its_settings(site: Desk) -> None:
+    """A journal is there: the machine is a desk's, whatever its configuration has become."""
+    site.deliver(request_mail())
+    site.serve_until_idle()
+    file = site.config
+    file.write_text(f'[journal]\npath = "{site.folder}/state/journal.db"\n[metadata]\ndsn = "sqlite:metadata.db"\n')
+    findings = {one["check"]: one for one in call(file, "doctor", "--json").json}
+    assert {"archive", "staging host", "inbox", "outgoing mail"} <= faults(findings).keys()
