@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -136,6 +137,8 @@ def _stage(job: Job, given: Config) -> int:
     site, cluster, blocks = site_of(given), cluster_of(given), blocks_of(given)
     from aogconsole.stagecalms.telling import Teller
 
+    # its warning that a child which we have killed was waited for twice is no operator's business
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     teller = Teller(STDOUT, terminal=os.isatty(STDOUT))
     loop = asyncio.new_event_loop()
     staged = loop.run_until_complete(_until_told(job, site, cluster, blocks, teller))

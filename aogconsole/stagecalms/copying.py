@@ -67,16 +67,16 @@ async def _fetch(
     digests = Digests(paths)
     computed = asyncio.ensure_future(in_thread(digests.run))
     try:
-        await _receive(cluster, work, paths, patience, pass_on)
+        resumed = await _receive(cluster, work, paths, patience, pass_on)
         digests.arrived()
-        found = await computed
+        # rsync may have written a resumed tar anew behind the reader: it is read again, whole
+        found = {} if resumed else await computed
     finally:
         digests.stop()
         computed.cancel()
     suspect = [tar for tar in packed if found.get(tar.name) != tar.sha256]
     if not suspect:
         return ()
-    # rsync may have written a resumed tar anew below the reader: the whole file decides
     again = Digests([into / tar.name for tar in suspect])
     again.arrived()
     try:
@@ -86,17 +86,19 @@ async def _fetch(
     return [tar for tar in suspect if found.get(tar.name) != tar.sha256]
 
 
-async def _receive(cluster: Cluster, work: Work, paths: Collection[Path], patience: Patience, pass_on: PassOn) -> None:
+async def _receive(cluster: Cluster, work: Work, paths: Collection[Path], patience: Patience, pass_on: PassOn) -> bool:
+    """Copy all; whether that took more than one try."""
     names, into = [path.name for path in paths], next(iter(paths)).parent
-    arrived = _bytes(paths)
+    arrived, resumed = _bytes(paths), False
     while True:
         try:
             async with closing(cluster.fetch(work, names, into)) as lines:
                 async for data in lines:
                     await pass_on(data)
             patience.heard()
-            return
+            return resumed
         except LinkCut as cut:
+            resumed = True
             if (now := _bytes(paths)) > arrived:
                 arrived = now
                 patience.heard()

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 CHUNK = 1 << 20
-POLL = 0.1
+POLL = 0.02
 """Seconds between looks at a file that does not grow."""
 
 
@@ -30,31 +30,36 @@ class Digests:
         self._arrived.set()
 
     def run(self) -> dict[str, str]:
-        """The checksums by name; what is missing or cannot be read has none. Blocks."""
+        """The checksums by name. None of what is missing, cannot be read, or was changed behind the reader. Blocks."""
         found: dict[str, str] = {}
         for path in self._paths:
-            digest = self._of(path)
+            try:
+                digest = self._of(path)
+            except OSError:
+                continue
             if digest is not None:
                 found[path.name] = digest
         return found
 
     def _of(self, path: Path) -> str | None:
-        sha256 = hashlib.sha256()
         while not path.exists():
             if self._arrived.wait(POLL) and not path.exists():
                 return None
-        try:
-            with path.open("rb", buffering=0) as file:
-                while not self._stopped.is_set():
-                    whole = self._arrived.is_set()  # asked before the read: what comes after it may be the last
-                    if data := file.read(CHUNK):
-                        sha256.update(data)
-                    elif whole:
-                        return sha256.hexdigest() if _is_still(file.fileno(), path) else None
-                    else:
-                        self._arrived.wait(POLL)
-        except OSError:
-            return None
+        sha256, read_to_end_at = hashlib.sha256(), -1
+        with path.open("rb", buffering=0) as file:
+            while not self._stopped.is_set():
+                whole = self._arrived.is_set()  # asked before the read: what comes after it may be the last
+                written = os.fstat(file.fileno()).st_mtime_ns
+                if data := file.read(CHUNK):
+                    sha256.update(data)
+                    read_to_end_at = -1
+                    continue
+                if read_to_end_at not in (-1, written):
+                    return None  # what was read already has been written anew
+                read_to_end_at = written
+                if whole:
+                    return sha256.hexdigest() if _is_still(file.fileno(), path) else None
+                self._arrived.wait(POLL)
         return None
 
 
