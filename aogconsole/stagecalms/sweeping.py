@@ -21,10 +21,15 @@ from aogconsole.text import clean
 from backends.cluster_ports import Cluster
 
 Tell = Callable[[str], None]
+REMOVING = 900.0
+"""Seconds for a working directory, on a node that answers: many files, and hundreds of GB."""
 
 
 async def sweep(records: Records, cluster: Cluster, web_root: Path, tell: Tell, seconds: float) -> None:
-    """Clean up after every run that is dead: all nodes side by side, within `seconds`. What is done is told."""
+    """Clean up after every run that is dead, on all nodes side by side. What is done is told, and what cannot be.
+
+    A node that does not answer within `seconds` is given up; the removal of much on one that does may take longer.
+    """
     found = records.abandoned()
     for trouble in records.troubles:
         tell(trouble)
@@ -87,17 +92,18 @@ async def _sweep_node(
 ) -> None:
     """One after the other, until the node is not to be reached any more."""
     try:
-        async with asyncio.timeout(seconds):
-            for record, work in works:
-                stays = record.failed and work == record.work
+        for record, work in works:
+            stays = record.failed and work == record.work
+            async with asyncio.timeout(seconds):
                 await cluster.end(work)
-                if not stays:
+            if not stays:
+                async with asyncio.timeout(REMOVING):
                     await cluster.remove(work)
-                record.gone(work)
-                what = "nothing works any more for" if stays else "removed:"
-                tell(f"Left by a run for MOUS {record.job.mous}, {what} {clean(str(work.directory))} on {node}.")
+            record.gone(work)
+            what = "nothing works any more for" if stays else "removed:"
+            tell(f"Left by a run for MOUS {record.job.mous}, {what} {clean(str(work.directory))} on {node}.")
     except TimeoutError:
-        tell(f"Node {node} does not answer within {seconds:g} s: what a killed run left there stays for now.")
+        tell(f"Node {node} does not answer in time: what a killed run left there stays for now.")
     except AogError as error:
         tell(f"What a killed run left on node {node} stays for now: {clean(str(error))}.")
 
