@@ -165,7 +165,8 @@ do_probe() {
     read -r load rest </proc/loadavg || die 'does not tell its load'
     say load "$load"
     say cpus "$(grep -c '^processor' /proc/cpuinfo)"
-    say free "$(df -Pk "$1" 2>/dev/null | sed -n '2s/.* \([0-9][0-9]*\)  *-\{0,1\}[0-9][0-9]*% .*/\1/p')"
+    kilobytes=$(df -Pk "$1" 2>/dev/null | sed -n '2s/.* \([0-9][0-9]*\)  *-\{0,1\}[0-9][0-9]*% .*/\1/p')
+    say free "${kilobytes:+$((kilobytes * 1024))}"
     finish
 }
 
