@@ -13,12 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
-from backends.reingestion_ports import BrokerState, Delivery, Message, Published
+from backends.reingestion_ports import BrokerState, DeadLetter, Delivery, Message, Published
 from backends.topology import DELIVERY_LIMIT, Plan, dead, plan, site_plan
 
 
@@ -30,6 +31,12 @@ class _Kept:
     body: bytes
     order: int
     came_back: int = 0
+    died: tuple[str, datetime] | None = None
+    """Why it was put aside, and when."""
+
+    def dies(self, reason: str) -> _Kept:
+        """As it lies in the dead letters."""
+        return _Kept(self.id, self.body, self.order, died=(reason, datetime.now(UTC)))
 
 
 @dataclass
@@ -50,7 +57,7 @@ class _Queue:
         for message in sorted(messages, key=lambda one: one.order, reverse=True):
             message.came_back += 1
             if self.dead and message.came_back > DELIVERY_LIMIT:
-                self.dead.put(message)
+                self.dead.put(message.dies("delivery_limit"))
             else:
                 self.ready.appendleft(message)
         self.wake()
@@ -188,7 +195,14 @@ class MemoryBroker:
         with self._house.lock:
             held = self._mine(delivery)
             if held and held[0].dead:
-                held[0].dead.put(held[1])
+                held[0].dead.put(held[1].dies("rejected"))
+
+    async def dead_letters(self, queue: str, most: int) -> list[DeadLetter]:
+        """See ports.Broker."""
+        self._open()
+        with self._house.lock:
+            there = list(itertools.islice(self._house.queue(dead(queue)).ready, most))
+        return [DeadLetter(one.id, one.body, len(one.body), *(one.died or ("", None))) for one in there]
 
     async def depth(self, queue: str) -> int:
         """See ports.Broker."""

@@ -15,12 +15,13 @@ from pika import exceptions  # type: ignore[import-untyped]
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
+from backends import rabbitmq_dead
 from backends.rabbitmq_address import Address
 from backends.rabbitmq_line import ChannelGone, Line, Tube
 from backends.rabbitmq_publish import Publisher
 from backends.rabbitmq_take import Tag, Taker
 from backends.rabbitmq_topology import declare
-from backends.reingestion_ports import BrokerState, Delivery, Message, Published
+from backends.reingestion_ports import BrokerState, DeadLetter, Delivery, Message, Published
 from backends.topology import Plan, plan, site_plan
 
 
@@ -81,6 +82,10 @@ class RabbitBroker:
                 delivery.tag.channel.reject(delivery.tag.number)
             except exceptions.AMQPError:
                 return  # the line breaks just now: it will come again
+
+    async def dead_letters(self, queue: str, most: int) -> list[DeadLetter]:
+        """See ports.Broker."""
+        return await rabbitmq_dead.look(self._in, queue, most)
 
     async def depth(self, queue: str) -> int:
         """See ports.Broker."""

@@ -282,6 +282,21 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was put aside, as it lies there. All but `size` may be whatever somebody sent."""
+
+    id: str
+    body: bytes
+    """Its beginning."""
+    size: int
+    """Bytes of the whole body."""
+    reason: str = ""
+    """`rejected`, `delivery_limit`, or another word of the broker; empty: it does not say."""
+    at: datetime | None = None
+    """When it was put aside."""
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerState:
     """How the line to the broker is."""
 
@@ -322,6 +337,10 @@ class Broker(Protocol):
 
     async def reject(self, delivery: Delivery) -> None:
         """Into the dead letters."""
+        ...
+
+    async def dead_letters(self, queue: str, most: int) -> list[DeadLetter]:
+        """The oldest dead letters of a queue, up to `most`; they stay where they are, but for that moment."""
         ...
 
     async def depth(self, queue: str) -> int:

@@ -16,6 +16,8 @@ from aogconsole.text import clean
 
 DELIVERY_LIMIT = 20
 """Times that a message may come back unacknowledged before it goes to the dead letters."""
+LOOKS = 1_000_000
+"""The same for a dead letter, which each look at it brings back: from version 4 on RabbitMQ drops it after 20 else."""
 _SITE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -53,6 +55,6 @@ def arguments(queue: str | None) -> Mapping[str, object]:
     """How a queue is made; None: one of dead letters."""
     kind: dict[str, object] = {"x-queue-type": "quorum"}
     if queue is None:
-        return kind
+        return {**kind, "x-delivery-limit": LOOKS}
     letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead(queue)}
     return {**kind, "x-delivery-limit": DELIVERY_LIMIT, **letters}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from aogconsole.errors import BrokerError, UsageError
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, command_queue
 from backends.memory_broker import MemoryBroker
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Broker, Delivery, Message, Published
+from backends.reingestion_ports import Broker, DeadLetter, Delivery, Message, Published
 from backends.topology import DELIVERY_LIMIT, dead
 from tests.support.rabbitmq import Vhost
 
@@ -214,8 +215,33 @@ async def back_too_often(connect: Connect) -> None:
     for _ in range(DELIVERY_LIMIT + 1):
         assert await broker.take(WORK, 1, SOON)
         await broker.close()
+    assert [(one.id, one.reason) for one in await broker.dead_letters(WORK, 2)] == [("0:1", "delivery_limit")]
     assert [one.id for one in await taken(broker, dead(WORK), 1)] == ["0:1"]
     assert await broker.depth(WORK) == 0
+
+
+async def dead_letters_stay(connect: Connect) -> None:
+    """Whoever looks at them sees the oldest, and why they are there; however often, all is as it was."""
+    broker, other = await ready(connect), connect()
+    assert await broker.dead_letters(WORK, 10) == []
+    await broker.publish([*messages(4), Message("Ä", bytes(range(256)) * 40, WORK)])
+    for number in range(5):
+        await broker.reject((await broker.take(WORK, 1, SOON))[0])
+        await filled(broker, dead(WORK), number + 1)
+    for line, most in ((broker, 2), (other, 5), (broker, 100), (other, 1)) * (DELIVERY_LIMIT // 2):
+        looked = await line.dead_letters(WORK, most)
+        assert [one.id for one in looked] == ["0:1", "1:1", "2:1", "3:1", "Ä"][:most]
+        await filled(line, dead(WORK), 5)
+    looked = await broker.dead_letters(WORK, 5)
+    assert [one.reason for one in looked] == ["rejected"] * 5
+    assert all(one.at and abs(datetime.now(UTC) - one.at) < timedelta(minutes=2) for one in looked)
+    assert [one.size for one in looked] == [6] * 4 + [256 * 40]
+    assert looked[0].body == b"body 0"
+    assert looked[4].body.startswith(bytes(range(256)))
+    assert [one.id for one in await taken(other, dead(WORK), 5)] == ["0:1", "1:1", "2:1", "3:1", "Ä"]
+    with pytest.raises(BrokerError, match=r"no\.such\.dead") as caught:
+        await broker.dead_letters("no.such", 1)
+    assert "broker declare" in caught.value.hint
 
 
 async def cancelled(connect: Connect) -> None:
@@ -267,8 +293,8 @@ async def closed_and_open(connect: Connect) -> None:
 
 CASES = [
     nothing_declared, declared_twice, a_sites_commands, what_is_published_comes, any_body_and_id, each_its_fate,
-    no_more_than_asked, waiting_for_one, held_comes_again, acknowledged_too_late, rejected, back_too_often, cancelled,
-    many_readers, closed_and_open,
+    no_more_than_asked, waiting_for_one, held_comes_again, acknowledged_too_late, rejected, back_too_often,
+    dead_letters_stay, cancelled, many_readers, closed_and_open,
 ]  # fmt: skip
 
 
@@ -359,8 +385,21 @@ class Hopeful(MemoryBroker):
         return Published(frozenset(one.id for one in messages))
 
 
+class Nosy(MemoryBroker):
+    """Takes what it looks at, and puts it back at the end."""
+
+    async def dead_letters(self, queue: str, most: int) -> list[DeadLetter]:
+        """See ports.Broker."""
+        looked = await super().dead_letters(queue, most)
+        got = await self.take(dead(queue), most, 0)
+        await self.publish([Message(one.id, one.body, dead(queue)) for one in got])
+        await self.ack(got)
+        return looked
+
+
 @pytest.mark.parametrize(
-    ("careless", "case"), [(Greedy, no_more_than_asked), (Forgetful, held_comes_again), (Hopeful, each_its_fate)]
+    ("careless", "case"),
+    [(Greedy, no_more_than_asked), (Forgetful, held_comes_again), (Hopeful, each_its_fate), (Nosy, dead_letters_stay)],
 )
 async def test_a_careless_broker_is_caught(
     careless: type[MemoryBroker], case: Case, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
