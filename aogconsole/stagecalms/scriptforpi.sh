@@ -1,20 +1,23 @@
 #!/bin/sh
 # scriptforpi.sh: the calibrator shipped with stagecalms, for deliveries with a scriptForPI.py, in CASA.
 #
-#   scriptforpi.sh [--casa 'COMMAND'] [--fetch 'COMMAND'] PROJECT MOUS EB...
+#   scriptforpi.sh [--casa 'COMMAND'] [--fetch 'COMMAND'] [--set 'PYTHON'] PROJECT MOUS EB...
 #
 # Started on a node in an empty working directory; leaves the MeasurementSet of each execution block there, named
 # <EB>.ms.split.cal, and ends with 0 only when all are there. Both COMMANDs are command lines for the shell.
 #   --fetch  is called here with PROJECT MOUS EB...: it unpacks the delivered products and the raw ASDMs here, at any
 #            depth: .../script/*scriptForPI.py, .../raw/<EB>.asdm.sdm. Without it they are here already.
 #   --casa   is called in script/ with --nologger --nogui -c NAME; `casa` otherwise.
+#   --set    Python statements before scriptForPI.py's: its options, as 'SPACESAVING = 2; DOSPLIT = True'.
 # CASA's exit status proves nothing, so it is what scriptForPI.py says that counts: it is done, and no ERROR of an
 # execution block that was asked for. All output is passed on as it comes, and kept in scriptforpi.log. On failure
 # everything stays where it is. Exit status: 0 done, 1 failed, 2 the words are not ours.
+# Its words and names are those of scriptForPI.py 1.7 (2014) to 2.5 (2023).
 
 set -u
 casa=casa
 fetch=''
+options=''
 work=$(pwd -P) || exit 1
 log=$work/scriptforpi.log
 
@@ -90,6 +93,18 @@ check_products() {
 
 # -- CASA ----------------------------------------------------------------------------------------------------------
 
+# What CASA is to run, in $run: the script itself, or a file that sets its options before.
+prepare_run() {
+    run=${script##*/}
+    [ -n "$options" ] || return 0
+    case $run in *[!0-9A-Za-z_.-]*) die "the name of scriptForPI.py cannot be used: $run" ;; esac
+    {
+        printf '%s\n' "$options"
+        printf "with open('%s') as script:\n    exec(compile(script.read(), '%s', 'exec'), globals())\n" "$run" "$run"
+    } >"$place/scriptforpi_set.py" || die "$place cannot be written"
+    run=scriptforpi_set.py
+}
+
 # Run scriptForPI.py; its exit status in $status. A file and `tail` instead of a pipe: a helper that CASA leaves behind
 # may keep the output open, and would be waited for.
 run_casa() {
@@ -97,7 +112,7 @@ run_casa() {
     true >"$log" || die "$log cannot be written"
     PYTHONUNBUFFERED=1
     export PYTHONUNBUFFERED
-    (cd "$place" && exec sh -c "$casa \"\$@\"" casa --nologger --nogui -c "${script##*/}") </dev/null >>"$log" 2>&1 &
+    (cd "$place" && exec sh -c "$casa \"\$@\"" casa --nologger --nogui -c "$run") </dev/null >>"$log" 2>&1 &
     running=$!
     trap 'end_tree "$running"; exit 143' HUP INT TERM
     tail -n +1 -s 0.1 -f --pid="$running" "$log" &
@@ -122,9 +137,10 @@ free_megabytes() {
     done
 }
 
-# Its lines that begin as $1 (a basic regular expression); a progress bar's carriage return ends a line too.
+# Its lines that begin as $1 (a basic regular expression); a progress bar's carriage return ends a line too, and
+# what it gives to sys.exit may have a prefix.
 lines_of() {
-    tr '\r' '\n' <"$log" | LC_ALL=C sed -n "s/^[[:blank:]]*\\($1.*\\)\$/\\1/p" | tail -n 1000
+    tr '\r' '\n' <"$log" | LC_ALL=C sed -n "s/^[[:blank:]]*\\(SystemExit: \\)\\{0,1\\}\\($1.*\\)\$/\\2/p" | tail -n 1000
 }
 
 # Is $1 among the words after it?
@@ -148,9 +164,11 @@ judge() {
             *'No calibration script found'*)
                 die 'the delivery has no calibration script: scriptForPI.py cannot calibrate it'
                 ;;
-            'ERROR: uid___'*'.ms.split.cal was not created'*)
+            # of other execution blocks: raw data of all that were asked for are there
+            'ERROR: the following ASDMs have calibration information but are absent'*) ;;
+            'ERROR: uid___'*' was not created'*)
                 block=${line#ERROR: }
-                block=${block%%.ms.split.cal*}
+                block=${block%%[!0-9A-Za-z_]*}
                 if among "$block" "$@"; then not_created="$not_created $block"; fi
                 ;;
             *) other=${other:-$line} ;;
@@ -168,11 +186,18 @@ ERRORS
 # -- its results ---------------------------------------------------------------------------------------------------
 
 # The MeasurementSet of execution block $1 in $found: under the names that scriptForPI.py has had, the best first.
+# `.ms` alone is the result when the imaging pipeline was used; `_bl` and `.PM*` are of single dishes.
 find_ms() {
-    for name in "$1.ms.split.cal" "$1.polcalibrated.APP.ms" "$1.ms_bl" "$1.ms"; do
+    for suffix in .ms.split.cal .polcalibrated.APP.ms '.*_bl' '.PM*.ms' .ms; do
         for folder in "$top/calibrated" "$top/calibrated/working"; do
-            found=$folder/$name
-            [ -d "$found" ] || continue
+            found=''
+            # shellcheck disable=SC2231  # a pattern on purpose
+            for name in "$folder/$1"$suffix; do
+                [ -d "$name" ] || continue
+                [ -z "$found" ] || die "there is more than one MeasurementSet of $1: ${found##*/} ${name##*/}"
+                found=$name
+            done
+            [ -n "$found" ] || continue
             # of a link what it leads to, if that is ours
             if [ -L "$found" ]; then found=$(cd -P "$found" && pwd -P) || continue; fi
             case $found in "$work"/*) return 0 ;; esac
@@ -202,9 +227,13 @@ take_results() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-        --casa | --fetch)
-            [ $# -gt 1 ] && [ -n "$2" ] || refuse "$1 needs a command"
-            if [ "$1" = --casa ]; then casa=$2; else fetch=$2; fi
+        --casa | --fetch | --set)
+            [ $# -gt 1 ] && [ -n "$2" ] || refuse "$1 needs a word more"
+            case $1 in
+                --casa) casa=$2 ;;
+                --fetch) fetch=$2 ;;
+                --set) options=$2 ;;
+            esac
             shift 2
             ;;
         -*) refuse "there is no option $1" ;;
@@ -226,6 +255,7 @@ find_script "$mous"
 place=${script%/*}
 top=${place%/*}
 check_products "$@"
+prepare_run
 run_casa
 judge "$@"
 take_results "$@"

@@ -38,8 +38,8 @@ with open(time.strftime("casa-%Y%m%d-%H%M%S.log"), "w") as log:
 try:
     with open(words[words.index("-c") + 1]) as file:
         exec(compile(file.read(), file.name, "exec"), {"__name__": "__main__"})
-except SystemExit:
-    pass
+except SystemExit as end:
+    print("An exception has occurred, use %tb to see the full traceback.\n\nSystemExit:", end, file=sys.stderr)
 except BaseException:
     traceback.print_exc()
 sys.stdout.flush()
@@ -205,6 +205,7 @@ def test_done(site: Site, shell: Sequence[str]) -> None:
     [
         SPLIT, WORKING, "calibrated/working/{}.ms.split.cal", "calibrated/{}.ms_bl", "calibrated/working/{}.ms_bl",
         "calibrated/{}.polcalibrated.APP.ms", "calibrated/working/{}.polcalibrated.APP.ms", "calibrated/{}.ms",
+        "calibrated/{}.ms.atmcor.atmtype1_bl", "calibrated/{}.PM03.ms",
     ],
 )  # fmt: skip
 def test_names(site: Site, at: str) -> None:
@@ -238,6 +239,34 @@ def test_a_link_is_followed(site: Site) -> None:
         assert (found / "table.dat").stat().st_size == 68
 
 
+def test_the_imaging_pipelines_ms_is_linked(site: Site) -> None:
+    """As by versions since 2017, which say another last sentence too."""
+    site.leaves((ONE, TWO), WORKING).does(
+        f"[os.symlink(f'working/{{one}}.ms', f'{{one}}.ms') for one in {[ONE, TWO]!r}]"
+    )
+    site.script = site.script.replace(DONE, 'Done. Please find results in directory "calibrated".')
+    assert site.run().status == 0
+    assert all((site.work / f"{block}.ms.split.cal/table.dat").is_file() for block in (ONE, TWO))
+
+
+def test_blocks_of_like_names(site: Site) -> None:
+    """One's UID is the beginning of another's."""
+    site.raw = (ONE, ONE + "2")
+    site.leaves((ONE, ONE + "2"), "calibrated/{}.ms_bl")
+    assert site.run(PROJECT, MOUS, ONE).status == 0
+    assert site.results() == [ONE]
+
+
+def test_its_options_are_set(site: Site) -> None:
+    """Before it begins, as it asks for them: in its globals, when it is run by another file too."""
+    site.does("print('told', SPACESAVING, globals()['DOSPLIT'], os.path.basename(os.getcwd()))").leaves()
+    argv = site.argv((PROJECT, MOUS, ONE, TWO), None)
+    outcome = site.run(options=[*argv[2:6], "--set", "SPACESAVING = 2; DOSPLIT = True"])
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "told 2 True calibrated\n" in outcome.out
+    assert "'scriptforpi_set.py']" in (site.folder / "words").read_text()
+
+
 @pytest.mark.parametrize("status", [1, 3, 134])
 def test_the_exit_status_proves_nothing(site: Site, status: int) -> None:
     """Done, with every MeasurementSet: CASA's exit status is told, and believed to nobody's harm."""
@@ -252,7 +281,8 @@ def test_the_exit_status_proves_nothing(site: Site, status: int) -> None:
 def test_blocks_that_are_not_asked_for(site: Site) -> None:
     """The delivery may hold more, calibrated or not (QA0 SemiPass): only what is asked for counts and is moved."""
     site.raw = (ONE, TWO, THREE)
-    site.leaves((ONE, THREE), SPLIT, f"ERROR: {TWO}.ms.split.cal was not created.")
+    absent = 'ERROR: the following ASDMs have calibration information but are absent from directory "raw":'
+    site.leaves((ONE, THREE), SPLIT, f"ERROR: {TWO}.ms.split.cal was not created.", absent, f"['{TWO}']")
     assert site.run(PROJECT, MOUS, ONE).status == 0
     assert site.results() == [ONE]
     assert (site.top / f"calibrated/{THREE}.ms.split.cal").is_dir()
@@ -303,6 +333,20 @@ FAILURES: Mapping[str, tuple[Callable[[Site], object], str]] = {
         lambda site: site.leaves((ONE, TWO), WORKING, f"ERROR: {TWO}.ms.split.cal was not created."),
         f"created no MeasurementSet of {TWO}: ",
     ),
+    "not created by the pipeline": (
+        lambda site: site.leaves((TWO,), SPLIT, f"ERROR: {ONE}.ms was not created."),
+        f"created no MeasurementSet of {ONE}: ",
+    ),
+    "no spectra created": (
+        lambda site: site.leaves((TWO,), SPLIT, f"ERROR: {ONE}*.ms*_bl was not created."),
+        f"created no MeasurementSet of {ONE}: ",
+    ),
+    "one of each antenna": (
+        lambda site: (
+            site.leaves((TWO,)).leaves((ONE,), "calibrated/{}.PM01.ms").leaves((ONE,), "calibrated/{}.PM02.ms")
+        ),
+        f"more than one MeasurementSet of {ONE}: ",
+    ),
     "neither created": (
         lambda site: site.leaves((), SPLIT, *(f" ERROR: {one}.ms.split.cal was not created.\r" for one in (ONE, TWO))),
         f"created no MeasurementSet of {ONE} {TWO}: ",
@@ -312,12 +356,16 @@ FAILURES: Mapping[str, tuple[Callable[[Site], object], str]] = {
         "not enough free disk space. Need at least 123456 MB.",
     ),
     "no script": (
-        lambda site: site.leaves((), SPLIT, "ERROR: No calibration script found."),
+        lambda site: site.does("sys.exit('ERROR: No calibration script found.')"),
         "the delivery has no calibration script",
     ),
     "another error": (
         lambda site: site.leaves((ONE, TWO), SPLIT, "ERROR: $(touch pwned) `id` \x1b[2J"),
         "scriptForPI.py failed: $(touch pwned) `id`",
+    ),
+    "no pipeline": (
+        lambda site: site.leaves((ONE, TWO), SPLIT, "SystemExit: ERROR: Pipeline not available. Make sure"),
+        "scriptForPI.py failed: Pipeline not available.",
     ),
     "after a progress bar": (
         lambda site: site.leaves((ONE, TWO), SPLIT, "10%\r50%\rERROR: cosmic ray"),
@@ -408,7 +456,7 @@ def test_casa_that_is_not_there(site: Site) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [], [PROJECT, MOUS], ["-x", PROJECT, MOUS, ONE], ["--casa"], ["--fetch", "", PROJECT, MOUS, ONE],
+        [], [PROJECT, MOUS], ["-x", PROJECT, MOUS, ONE], ["--casa"], ["--fetch", "", PROJECT, MOUS, ONE], ["--set"],
         ["a b", MOUS, ONE], [PROJECT, "uid://A001/X1/X2", ONE], [PROJECT, MOUS, f"{ONE}/.."],
         [PROJECT, MOUS, ONE, ""], [PROJECT, MOUS, "uid___A002_Xb1_X01"], [PROJECT, MOUS, "uid___A002_X_X1"],
         [PROJECT, MOUS, f"{ONE}\n"], [PROJECT, MOUS, "uid___A002_Xb1_X1_X2"], [PROJECT, MOUS, ONE + "1" * 40],
