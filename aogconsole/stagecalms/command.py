@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,7 +25,6 @@ from aogconsole.text import clean
 
 if TYPE_CHECKING:
     from aogconsole.stagecalms.staging import Site
-    from aogconsole.stagecalms.telling import Teller
     from backends.cluster_ports import Blocks, Cluster
 
 USAGE = "stagecalms PROJCODE MOUSUID HELPDESKTICKETNUM"
@@ -86,7 +85,8 @@ def _run(argv: Sequence[str]) -> int:
     if words.dry_run:
         raise UsageError("--dry-run belongs to --expire", "usage: stagecalms --expire --dry-run")
     job = _job(words)
-    return _stage(job, config.load(words.config))
+    early = _hear()
+    return _stage(job, config.load(words.config), early)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,28 +133,39 @@ def _complain(error: AogError) -> None:
 # -- staging -------------------------------------------------------------------------------------------------------
 
 
-def _stage(job: Job, given: Config) -> int:
+def _heard() -> list[signal.Signals]:
+    """The signals that tell us to stop; under nohup it stays as it is."""
+    return [one for one in _INTERRUPTIONS if signal.getsignal(one) is not signal.SIG_IGN]
+
+
+def _hear() -> list[int]:
+    """From now on note signals: the failure block is owed, but nothing is there yet that could be stopped."""
+    noted: list[int] = []
+    for one in _heard():
+        signal.signal(one, lambda number, _: noted.append(number))
+    return noted
+
+
+def _stage(job: Job, given: Config, early: Sequence[int]) -> int:
     site, cluster, blocks = site_of(given), cluster_of(given), blocks_of(given)
+    from aogconsole.stagecalms.staging import complain, stage
     from aogconsole.stagecalms.telling import Teller
 
     # its warning that a child which we have killed was waited for twice is no operator's business
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     teller = Teller(STDOUT, terminal=os.isatty(STDOUT))
     loop = asyncio.new_event_loop()
-    staged = loop.run_until_complete(_until_told(job, site, cluster, blocks, teller))
+    staged = loop.run_until_complete(_until_told(stage(job, site, cluster, blocks, teller), early))
     if not teller.close(SLOW_READER) and staged:
-        from aogconsole.stagecalms.staging import complain
-
         complain("the data are staged and served, but not all of this could be written to standard output")
         return 1
     return 0 if staged else 1
 
 
-async def _until_told(job: Job, site: Site, cluster: Cluster, blocks: Blocks, teller: Teller) -> bool:
+async def _until_told(run: Coroutine[None, None, bool], early: Sequence[int]) -> bool:
     """Stage; the first signal gives up, later ones change nothing."""
-    from aogconsole.stagecalms.staging import stage
-
-    staging = asyncio.ensure_future(stage(job, site, cluster, blocks, teller))
+    staging = asyncio.ensure_future(run)
+    await asyncio.sleep(0)  # a task that is cancelled before it began would never tell
     told = False
 
     def stop() -> None:
@@ -163,9 +174,10 @@ async def _until_told(job: Job, site: Site, cluster: Cluster, blocks: Blocks, te
             told = True
             staging.cancel()
 
-    for one in _INTERRUPTIONS:
-        if signal.getsignal(one) is not signal.SIG_IGN:  # under nohup it stays so
-            asyncio.get_running_loop().add_signal_handler(one, stop)
+    for one in _heard():
+        asyncio.get_running_loop().add_signal_handler(one, stop)
+    if early:
+        stop()
     return await staging
 
 

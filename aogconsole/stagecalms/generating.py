@@ -18,6 +18,8 @@ PassOn = Callable[[bytes], Awaitable[None]]
 SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
 PAUSE = 0.2
 """Seconds before a worker is looked at again whose log ended although it goes on."""
+FRUITLESS = 10
+"""Times that the rest of an ended worker's log is asked for in vain, before it is done without."""
 
 
 class GenerationFailed(OutsideError):
@@ -49,8 +51,9 @@ async def generate(
 
 async def _follow(cluster: Cluster, work: Work, patience: Patience, pass_on: PassOn) -> int | None:
     """Pass the log on to its end; the worker's exit status."""
-    offset = 0
+    offset = fruitless = 0
     while True:
+        before = offset
         try:
             async with closing(cluster.follow(work, offset)) as log:
                 async for data in log:
@@ -61,7 +64,8 @@ async def _follow(cluster: Cluster, work: Work, patience: Patience, pass_on: Pas
         except LinkCut as cut:
             await patience.wait(cut)
             continue
-        if state.state == "ended" and state.log <= offset:
+        fruitless = 0 if offset > before else fruitless + 1
+        if state.state == "ended" and (state.log <= offset or fruitless > FRUITLESS):
             return state.status
         if state.state in ("ended", "running"):
             patience.heard()

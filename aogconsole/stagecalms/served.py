@@ -94,19 +94,19 @@ def write(directory: Path, readme: str, sums: Mapping[str, str]) -> None:
     (directory / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), "ascii")
 
 
-def tidy(directory: Path, wanted: Iterable[str]) -> None:
-    """Remove what rsync or we left beside what is wanted. Raises OSError."""
+def tidy(directory: Path, tars: Iterable[str]) -> None:
+    """Remove what rsync or we left beside the tars; what else is there was put there by a person. Raises OSError."""
     let_go(directory)
-    keep = {README, SUMS, LOG, *wanted}
-    with os.scandir(directory) as entries:
-        extra = [Path(entry) for entry in entries if entry.name not in keep]
-    for path in extra:
-        path.unlink()
+    for tar in tars:
+        for left in directory.glob(f".{tar}.*"):
+            left.unlink()
 
 
 def settle(directory: Path) -> None:
     """Give every file its mode, and all to the disk; takes a while. Raises OSError."""
     for path in sorted(directory.iterdir()):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            continue
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fchmod(descriptor, 0o644)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -120,6 +121,26 @@ def test_without_streams(tmp_path: Path, redirect: str) -> None:
     done = run(tmp_path, JOB, redirect=redirect)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_told_to_stop_before_it_began(tmp_path: Path, number: signal.Signals) -> None:
+    """Its words are right, so that the failure block is owed; nothing was made."""
+    slow = tmp_path / "slow.toml"
+    os.mkfifo(slow)
+    argv = [sys.executable, "-m", "aogconsole.stagecalms.command", "--config", str(slow), *JOB]
+    run = subprocess.Popen(
+        argv, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with slow.open("w") as file:  # it is reading its configuration now
+        run.send_signal(number)
+        file.write(SITE)
+    output, messages = run.communicate(timeout=60)
+    first, last = output.decode().splitlines()
+    assert (run.returncode, first, messages) == (1, "ERROR: it was told to stop", b"")
+    assert last.startswith(f"Failed. Please investigate  {tmp_path}/web/")
+    assert not (tmp_path / "web").exists()
+    assert list(tmp_path.rglob("*.json")) == []
 
 
 def built(folder: Path, text: str) -> config.Config:

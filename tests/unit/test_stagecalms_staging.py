@@ -512,6 +512,34 @@ async def test_a_umask_changes_nothing(host: Host) -> None:
         os.umask(before)
 
 
+async def test_what_a_person_puts_there_stays(host: Host) -> None:
+    """A `.donotremove` placed while it was staged; what rsync left goes."""
+    job = host.job()
+
+    def meanwhile(call: str) -> None:
+        if call == "fetch":
+            for name in (".donotremove", f".{BLOCK}{TAR}.x8Yz01"):
+                (host.site.web_root / job.token / name).touch()
+
+    host.cluster.meanwhile = meanwhile
+    told = await host.stage(job)
+    assert told.succeeded
+    kept = told.directory / ".donotremove"
+    kept.unlink()
+    told.served(BLOCK)
+
+
+async def test_the_end_of_a_log_that_never_comes(host: Host) -> None:
+    """The worker has ended, and its log says less than was promised: its status counts."""
+    whole = host.cluster.log
+
+    def meanwhile(call: str) -> None:
+        host.cluster.log = whole + b"?" if call == "state" else whole
+
+    host.cluster.meanwhile = meanwhile
+    (await host.stage(host.job())).served(BLOCK)
+
+
 async def test_hostile_bytes_pass_unchanged(host: Host) -> None:
     """What the calibrator says reaches a file as it is, and the transcript's reader is not misled by it."""
     host.cluster.log = bytes(range(256)) * 20 + b"\nStaging of calibrated MS(s) is near\r\xff no end of line"
