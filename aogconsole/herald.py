@@ -42,6 +42,7 @@ class Herald:
     def tell(self, board: Board) -> tuple[str, bool]:
         """Tell what a new board brings. Returns what is to be said of it, and whether it is trouble."""
         self._name(board)
+        warnings = self._warnings(board)
         failed = self._news(board)
         broken = {light.name: light.detail for light in board.lights if light.ok is False}
         if board.trouble:
@@ -50,7 +51,9 @@ class Herald:
         mended = sorted(self._broken - broken.keys())
         self._broken = frozenset(broken)
         if failed or fresh:
-            return _sentences([*fresh, *failed]), True
+            return _sentences([*fresh, *failed, *warnings]), True
+        if warnings:
+            return _sentences(warnings), False
         return f"{', '.join(mended)}: answers again." if mended else "", False
 
     def queue(self, board: ReingestionBoard) -> tuple[str, bool]:
@@ -98,6 +101,16 @@ class Herald:
         whys = {line.id: line.why for line in board.lines}
         failed = [act.request for act in news if act.verb in FAILURES and act.request in self._unseen]
         return [f"Request {request} needs you: {whys.get(request or 0) or 'it failed'}" for request in failed]
+
+    def _warnings(self, board: Board) -> list[str]:
+        """What is said of staged data that will be deleted soon: by `staging.warn_days`, once."""
+        told = self._told
+        fresh = [act for act in board.acts if told is not None and act.verb == "warn" and act.seq > told]
+        if not fresh:
+            return []
+        said = fresh[-1].text.partition(": ")[2]
+        more = f" (and {len(fresh) - 1} more)" if fresh[1:] else ""
+        return [f"{said[:1].upper()}{said[1:]}{more}"]
 
     def _name(self, board: Board) -> None:
         title = f"{'! ' if board.needs else ''}AOG console: {board.needs} need you, {board.open} open"

@@ -139,13 +139,14 @@ class Lookups:
         await self.pick("Runs", heads, rows, opened)
 
     async def _staged(self) -> None:
-        zone = self._app.session.config.settings.policy.timezone
+        settings = self._app.session.config.settings
+        zone, warn_days = settings.policy.timezone, settings.staging.warn_days
 
         def rows(journal: Journal) -> list[Row]:
             return [
                 Row(f"{one['run']} {'off' if one['kept'] else ''}", (
-                    one["run"], one["request"], one["deleted_on"], str(one["days_left"]), "kept" if one["kept"] else "",
-                    one["url"],
+                    one["run"], one["request"], one["deleted_on"], str(one["days_left"]),
+                    views.keeping(one, warn_days), one["url"],
                 ))
                 for one in views.staged(journal, zone)
             ]  # fmt: skip

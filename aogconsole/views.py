@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -236,6 +236,13 @@ def staged(journal: Journal, zone: str) -> list[dict[str, Any]]:
         }
         for row in journal.all("select * from run where deleted_on is not null and gone = 0 order by deleted_on, id")
     ]
+
+
+def keeping(one: Mapping[str, Any], warn_days: int) -> str:
+    """A word on whether staged data stay: `kept`, or `soon` when they are deleted within `warn_days`."""
+    if one["kept"]:
+        return "kept"
+    return "soon" if one["days_left"] <= warn_days else ""
 
 
 def history(journal: Journal, entity: int | None = None, since: str = "", limit: int = NEWEST) -> list[dict[str, Any]]:

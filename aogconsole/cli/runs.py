@@ -153,7 +153,7 @@ def staged_command(session: Session, *, json_: bool) -> None:
             one["request"],
             one["deleted_on"],
             str(one["days_left"]),
-            "kept" if one["kept"] else "",
+            views.keeping(one, session.config.settings.staging.warn_days),
             one["url"],
         )
         for one in found

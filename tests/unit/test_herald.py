@@ -66,6 +66,28 @@ def test_a_failure_rings_once_and_is_said(desk: Desk) -> None:
     assert not desk.herald.trouble
 
 
+def test_data_that_will_be_deleted_are_told_once(desk: Desk) -> None:
+    """The engine warns of them; it is said without a ring, and not at the start."""
+    runs = [desk.office.run(desk.office.request(State.CLOSED), "succeeded", "2020-01-01") for _ in range(2)]
+    desk.look()
+    before = desk.rings
+
+    def warn(run: int) -> None:
+        why = f"the data of run {run} will be deleted on 2020-01-01"
+        change = desk.office.journal.change
+        change("run", run, ENGINE, "warn", origins={"succeeded"}, target=None, why=why, warned=1)
+
+    warn(runs[0])
+    said = "The data of run {} will be deleted on 2020-01-01"
+    assert desk.look() == (f"{said.format(runs[0])}", False)
+    assert desk.look() == ("", False)
+    for run in runs:
+        warn(run)
+    assert desk.look() == (f"{said.format(runs[1])} (and 1 more)", False)
+    assert desk.rings == before
+    assert Desk(desk.office).look() == ("", False)
+
+
 def test_a_failure_behind_a_filter_rings_too(desk: Desk) -> None:
     """What the filter hides is told all the same."""
     request = desk.office.request(State.STAGING)
