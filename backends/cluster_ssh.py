@@ -101,7 +101,7 @@ class SshClient:
             running.stdin.write(HAILING.encode())
             try:
                 async with asyncio.timeout(self.connect_timeout + self.alive_interval):
-                    hailed = await _hailed(running.stdout)
+                    hailed = await _hailed(node, running.stdout)
             except TimeoutError:
                 raise LinkCut(f"{node} gave no answer within {self.connect_timeout:g} s", "no answer") from None
             if not hailed:
@@ -114,14 +114,18 @@ class SshClient:
                 raise failure(node, status, await running.complaint())
 
 
-async def _hailed(stdout: asyncio.StreamReader) -> bool:
+async def _hailed(node: Node, stdout: asyncio.StreamReader) -> bool:
     """Whether the node's shell answered; what its login printed is skipped."""
     noise = 0
-    with contextlib.suppress(ValueError):
+    try:
         while noise < NOISE and (line := await stdout.readline()):
             if line.rstrip() == HAIL.encode():
                 return True
             noise += len(line)
+    except ValueError:
+        noise = NOISE
+    if noise >= NOISE:
+        raise NodeRefused(f"{node} prints without end at a login", "its login prints without end")
     return False
 
 

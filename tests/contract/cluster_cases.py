@@ -51,7 +51,7 @@ class Bench:
         """What a gated calibrator waits for."""
         return self.site.folder / "gate"
 
-    def generation(self, **environment: str | int) -> Generation:
+    def generation(self, **environment: object) -> Generation:
         """With the usual calibrator; `environment` is for it: GATE, SIZE, STATUS."""
         assignments = [f"{name}={shlex.quote(str(value))}" for name, value in environment.items()]
         return Generation(" ".join([*assignments, str(self.site.calibrator)]), PROJECT, MOUS, BLOCKS)

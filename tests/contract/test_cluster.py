@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -13,23 +12,35 @@ from backends.cluster import SshCluster
 from backends.cluster_ports import Making, Tell
 from tests.contract.cluster_cases import CASES, Bench
 from tests.support.nodes import ClusterSite
-
-ENGINES: dict[str, Callable[[pytest.FixtureRequest, ClusterSite, Path], AbstractContextManager[Bench]]] = {
-    "ssh": lambda _, site, folder: nullcontext(Bench(SshCluster(site.settings()), site, folder)),
-}
+from tests.support.slurmnodes import SlurmSite
 
 
-@pytest.fixture(params=ENGINES)
-def bench(request: pytest.FixtureRequest, cluster_site: ClusterSite, tmp_path: Path) -> object:
-    """A cluster by each engine."""
-    with ENGINES[request.param](request, cluster_site, tmp_path) as made:
-        yield made
+def by_ssh(request: pytest.FixtureRequest, folder: Path) -> Bench:
+    """Three nodes, the least loaded of which is taken."""
+    site: ClusterSite = request.getfixturevalue("cluster_site")
+    return Bench(SshCluster(site.settings()), site, folder)
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_cluster(bench: Bench, name: str) -> None:
-    """Each of the cases."""
-    await CASES[name](bench)
+def by_slurm(request: pytest.FixtureRequest, folder: Path) -> Bench:
+    """One node, given by a real scheduler."""
+    site: SlurmSite = request.getfixturevalue("slurm_site")
+    return Bench(site.cluster(), site.nodes, folder)
+
+
+ENGINES: dict[str, Callable[[pytest.FixtureRequest, Path], Bench]] = {"ssh": by_ssh, "slurm": by_slurm}
+
+
+NO_ENGINES = {"big_log", "missing_ms", "lost_when_restarted", "removes_only_its_own", "no_such_tar"}
+"""Cases that no engine can make a difference to: tried by ssh only, for a job takes a second or more."""
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [(engine, name) for name in CASES for engine in ENGINES if {engine, name} - NO_ENGINES != {"slurm"}],
+)
+async def test_cluster(request: pytest.FixtureRequest, tmp_path: Path, engine: str, name: str) -> None:
+    """Each of the cases, by each engine."""
+    await CASES[name](ENGINES[engine](request, tmp_path))
 
 
 class Quick(SshCluster):

@@ -259,6 +259,11 @@ class ClusterSite:
         return PurePosixPath(self.folder / "work")
 
     @property
+    def workdir_path(self) -> Path:
+        """The same, for us: the folder itself when the nodes share it."""
+        return Path(self.workdir)
+
+    @property
     def ssh_config(self) -> Path:
         """`stagecalms.ssh_config`."""
         return self.folder / "ssh_config"
