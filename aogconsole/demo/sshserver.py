@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import asyncssh
+
+CHUNK = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +129,28 @@ class LoopbackServers:
     async def _serve(self, machine: Machine, channel: asyncssh.SSHServerProcess[bytes]) -> None:
         """One command of a client, to its end."""
         login = machine.login(channel.command or "")
-        given = subprocess.PIPE if machine.takes_input else subprocess.DEVNULL
-        child = subprocess.Popen(  # noqa: ASYNC220  # asyncio's would be killed with its pipes
-            login.argv, env=login.environment, cwd=login.folder, stdin=given, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        ours, theirs = socket.socketpair()
+        with theirs:
+            child = subprocess.Popen(  # noqa: ASYNC220  # asyncio's would be killed with its pipes
+                login.argv, env=login.environment, cwd=login.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                stdin=theirs.fileno() if machine.takes_input else subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         self._serving[task] = child.pid
         closed = asyncio.create_task(channel.wait_closed())  # cancelled it would leave coroutines of asyncssh's
+        feeding = asyncio.create_task(_fed(channel, ours))
         try:
             with contextlib.suppress(asyncssh.Error, OSError):
-                await channel.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+                await channel.redirect(stdout=child.stdout, stderr=child.stderr)
                 await _told_whole(channel, closed)
             status = await _end_of(child)
             with contextlib.suppress(asyncssh.Error, OSError):
                 channel.exit(status if status >= 0 else 128 - status)
         finally:
             del self._serving[task]
-            await closed
+            feeding.cancel()
+            await asyncio.gather(closed, feeding, return_exceptions=True)
 
 
 def make_key(file: Path) -> None:
@@ -171,6 +177,18 @@ def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """asyncssh writes once more to a client that has just gone: nothing to tell on an operator's screen."""
     if not isinstance(context.get("exception"), BrokenPipeError | ConnectionResetError):
         loop.default_exception_handler(context)
+
+
+async def _fed(channel: asyncssh.SSHServerProcess[bytes], target: socket.socket) -> None:
+    """Give a command what the client sends, to its end: asyncssh's redirection loses some when a pipe is full."""
+    _, writer = await asyncio.open_connection(sock=target)
+    try:
+        with contextlib.suppress(asyncssh.Error, asyncssh.BreakReceived, asyncssh.SignalReceived, OSError):
+            while data := await channel.stdin.read(CHUNK):
+                writer.write(data)
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 async def _told_whole(channel: asyncssh.SSHServerProcess[bytes], closed: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from aogconsole.demo.nodes import MARK
 from aogconsole.demo.site import DemoSite
 
 MOUS = "uid___A001_X133d_X1eef"
@@ -60,6 +61,16 @@ def processes(folder: Path) -> list[str]:
             continue
         if os.fsencode(folder) in words:
             found.append(words.replace(b"\0", b" ").decode())
+    return found
+
+
+def on_nodes(folder: Path) -> list[int]:
+    """Those that were begun on the nodes of a demo in a folder, or below it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"\0{MARK}={folder}".encode() in b"\0" + path.read_bytes():
+                found.append(int(path.parent.name))
     return found
 
 
@@ -274,14 +285,17 @@ main()
 
 
 def test_a_temporary_site_leaves_nothing(tmp_path: Path) -> None:
-    """Ended by SIGTERM in the midst of two runs and two workflows: no process, no file."""
+    """Ended by SIGTERM in the midst of two runs and two workflows: no process, here or on a node, and no file."""
     argv = [sys.executable, "-m", "aogconsole", "demo", "--headless"]
     demo = subprocess.Popen(argv, env=environment(tmp_path), stdout=subprocess.DEVNULL)
     wait(lambda: sum("wrapper" in line for line in processes(tmp_path)) == 2)
     wait(lambda: sum("job.sh" in line for line in processes(tmp_path)) == 2)
+    wait(lambda: sum("calibrate.sh" in line for line in processes(tmp_path)) >= 2)
+    assert on_nodes(tmp_path)
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(20) == 128 + signal.SIGTERM
     assert processes(tmp_path) == []
+    assert on_nodes(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
