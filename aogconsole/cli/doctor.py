@@ -14,7 +14,7 @@ from aogconsole.cli.common import Session, as_json, emit, say
 @as_json
 @click.pass_obj
 def doctor_command(session: Session, *, json_: bool) -> int:
-    """Try the archive, the staging host, mail and the journal; exit 1 when something is wrong."""
+    """Try the journal, the archive, the staging host, mail and what re-ingestion needs; exit 1 on a fault."""
     from aogconsole.doctor import examine
 
     findings = asyncio.run(examine(session.config, session.actor))

@@ -11,7 +11,9 @@ from aogconsole import config, reingestionsite, times
 from aogconsole.journal.history import Actor
 from aogconsole.reingestion import item as rows
 from aogconsole.reingestion.item import Change, Item, Kind, Queue, State
-from backends.reingestion_ports import Metadata
+from backends.rabbitmq import RabbitBroker
+from backends.reingestion_ports import Message, Metadata
+from backends.topology import dead
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
 from tests.support.desk import Desk
 from tests.support.ngas import Ngas
@@ -27,6 +29,7 @@ password = "env:AOG_TEST_BROKER"
 [ngas]
 url = "{ngas}"
 """
+OUR_WORK = Queue.ALMA.messages
 
 
 class ReingestionDay(SampleDay):
@@ -45,6 +48,8 @@ class ReingestionDay(SampleDay):
             file.write(CONFIG.format(broker=self._broker.url, ngas=self._ngas.url))
         self._ngas.put(asdm())
         call("broker", "declare", "--site", "NAASC")
+        self._malformed()
+        call("broker", "dead", "--site", "NAASC")
         call("workflow", "execution-block", EXECUTION_BLOCK)
         call("loader", "--once")
         running, other = self._launched()
@@ -60,6 +65,23 @@ class ReingestionDay(SampleDay):
         call("reingestion", "show", str(running.id))
         call("reingestion", "resume")
         return self.documents
+
+    def _malformed(self) -> None:
+        """A message that no runner can read: it is rejected."""
+
+        async def send() -> None:
+            broker = RabbitBroker(self._broker.url, self._broker.password)
+            try:
+                await broker.publish([Message("4711:1", b'{"kind": "observation", "item": 4711}', OUR_WORK)])
+                for one in await broker.take(OUR_WORK, 1, 10.0):
+                    await broker.reject(one)
+                async with asyncio.timeout(10.0):
+                    while not await broker.depth(dead(OUR_WORK)):
+                        await asyncio.sleep(0.01)
+            finally:
+                await broker.close()
+
+        asyncio.run(send())
 
     def _launched(self) -> tuple[Item, Item]:
         """What was sent, as a runner leaves it: one runs, the workflow of the other failed for the last time."""
