@@ -6,11 +6,13 @@ Each case is told as rows of the archive, and as what a site's command prints fo
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pytest
@@ -196,7 +198,7 @@ async def test_no_uid(make: Make) -> None:
 # ── by the archive ───────────────────────────────────────────────────────────────────────────────────────────────
 
 MUTATIONS = {
-    "the view only": ("delivered.uid, trim(e.qa0status)", "delivered.uid, 'Fail'"),
+    "the view only": ("delivered.asdm, trim(e.qa0status)", "delivered.asdm, 'Fail'"),
     "no trim": ("< asked.mous || '!'\n   where trim(s.", "<= asked.mous\n   where trim(s."),
     "aborted ones": ("(trim(e.status) = 'SUCCESS' or trim(e.status) is null)", "1 = 1"),
     "only told": ("or trim(e.status) is null", ""),
@@ -220,6 +222,40 @@ async def test_wrong_statement_is_caught(tmp_path: Path, name: str) -> None:
         if list(found) != expected(case):
             return
     pytest.fail("no case catches it")
+
+
+RESERVED = """
+    access add all alter and any as asc audit between by char check cluster column comment compress connect create
+    current date decimal default delete desc distinct drop else exclusive exists file float for from grant group
+    having identified immediate in increment index initial insert integer intersect into is level like lock long
+    maxextents minus mlslabel mode modify noaudit nocompress not nowait null number of offline on online option or
+    order pctfree prior public raw rename resource revoke row rowid rownum rows select session set share size smallint
+    start successful synonym sysdate table then to trigger uid union unique update user validate values varchar
+    varchar2 view whenever where with
+"""
+"""Oracle's reserved words (SQL Language Reference, appendix E); SQLite takes most of them as names."""
+
+
+def names_of(statement: str) -> set[str]:
+    """The names that a statement gives: of its parts, their columns, its own columns and binds."""
+    text = re.sub(r"--.*", "", statement)
+    parts = [word for part in re.findall(r"\b\w+\(([\w, ]+)\) as \(", text) for word in part.split(", ")]
+    return {*parts, *re.findall(r"(?:\bas |\b(?=\w+\([\w, ]+\) as \())(\w+)", text)}
+
+
+@pytest.mark.parametrize(
+    "file", sorted(resources.files("backends").joinpath("sql/oracle").iterdir(), key=str), ids=Path
+)
+def test_no_name_is_oracles(file: Traversable) -> None:
+    """What the test archive would not notice."""
+    assert not names_of(file.read_text("utf-8")) & set(RESERVED.split())
+
+
+def test_a_reserved_name_is_caught() -> None:
+    """As a part, as its column, and as a column of the answer."""
+    assert names_of("with a(x, uid) as (select 1, 2 from dual) select x as level from a") >= {"x", "uid", "level"}
+    assert names_of("with size(x) as (select 1 from dual) select x from size") == {"x", "size"}
+    assert {"uid", "level", "size"} < set(RESERVED.split())
 
 
 async def test_the_base_archive(archive: TestArchive) -> None:

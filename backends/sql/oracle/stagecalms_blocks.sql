@@ -7,7 +7,7 @@
 -- Ids may be padded with blanks; they sort before the exclamation mark, so a range finds them, and by an index.
 -- Oracle 12.1 and SQLite 3.40 both take it.
 with asked(mous, name) as (select :mous, :name from dual),
-delivered(uid) as (
+delivered(asdm) as (
   select replace(replace(trim(s.asdm_uid), 'uid___', 'uid://'), '_', '/')
     from asked join alma.asa_science s on s.member_ouss_id >= asked.mous and s.member_ouss_id < asked.mous || '!'
    where trim(s.member_ouss_id) = asked.mous and s.asdm_uid is not null
@@ -24,7 +24,7 @@ select distinct trim(e.execblockuid) as execblockuid, trim(e.qa0status) as qa0st
  where trim(b.parent_obs_unit_set_status_id) = asked.mous
    and (trim(e.status) = 'SUCCESS' or trim(e.status) is null) and e.execblockuid is not null
  union
-select delivered.uid, trim(e.qa0status)
+select delivered.asdm, trim(e.qa0status)
   from delivered left join alma.aqua_v_execblock e
-    on e.execblockuid >= delivered.uid and e.execblockuid < delivered.uid || '!' and trim(e.execblockuid) = delivered.uid
+    on e.execblockuid >= delivered.asdm and e.execblockuid < delivered.asdm || '!' and trim(e.execblockuid) = delivered.asdm
  order by 1, 2
