@@ -140,10 +140,13 @@ class _Run:
         served.tidy(self.directory, sums)
         removed = await self._remove(work)
         await self._publish(sums, left_out)
-        if removed:
-            record.done()
-        else:
-            record.close()
+        # it has completed, and has told so: whatever happens now, it has not failed
+        try:
+            if removed:
+                record.done()
+        except (AogError, OSError) as error:
+            complain(f"the run's record stays until the next stagecalms: {error}")
+        record.close()
 
     async def _place(self, record: Record, *, old: bool) -> Work:
         """A node, and a working directory there; both are told."""
@@ -198,11 +201,8 @@ class _Run:
         try:
             async with asyncio.timeout(REMOVE_SECONDS):
                 await self.cluster.remove(work)
-        except TimeoutError:
-            self.teller.say(words.not_deleted(f"it was not removed within {REMOVE_SECONDS:g} s"))
-            return False
-        except AogError as error:
-            self.teller.say(words.not_deleted(str(error)))
+        except (AogError, OSError) as error:  # a time-out is an OSError without words
+            self.teller.say(words.not_deleted(clean(str(error)) or f"not removed within {REMOVE_SECONDS:g} s"))
             return False
         return True
 

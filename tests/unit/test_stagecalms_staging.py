@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -429,6 +430,32 @@ async def test_a_directory_that_cannot_be_deleted(host: Host) -> None:
     (await host.stage(host.job())).served(OTHER)
     assert host.left() == []
     assert told.directory.is_dir()
+
+
+async def test_a_record_that_cannot_be_forgotten(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is served and told: no failure block below its completion block."""
+
+    def meanwhile(call: str) -> None:
+        if call == "remove":
+            shutil.rmtree(host.site.root / "stagecalms")
+
+    host.cluster.meanwhile = meanwhile
+    (await host.stage(host.job())).served(BLOCK)
+    assert "record stays until the next stagecalms" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [NodeRefused("busy"), OSError(2, "no ssh"), TimeoutError()])
+async def test_a_removal_that_fails(host: Host, error: Exception) -> None:
+    """All was copied: it completes, whatever stops the removal."""
+
+    def meanwhile(call: str) -> None:
+        if call == "remove":
+            raise error
+
+    host.cluster.meanwhile = meanwhile
+    told = await host.stage(host.job())
+    told.served(BLOCK)
+    assert told.lines[-5].startswith("This is left to the next stagecalms: ")
 
 
 @pytest.mark.parametrize("name", ["place", "begin", "follow", "state", "packed", "fetch"])
