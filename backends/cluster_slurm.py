@@ -91,7 +91,7 @@ class SlurmCluster:
 
     async def forget(self, token: str) -> None:
         """End the jobs of a run, wherever they wait. Raises OutsideError when that is not known to have happened."""
-        if why := await self._queue.cancel(token, 5):
+        if why := await self._queue.cancel(token, 2):
             raise OutsideError(f"the job of a run cannot be ended: {why}", DOWN)
 
     async def begin(self, work: Work, generation: Generation) -> None:
@@ -186,7 +186,7 @@ class SlurmCluster:
         """End a run's jobs, as far as Slurm hears it within a few seconds."""
         with contextlib.suppress(OutsideError, TimeoutError):
             async with asyncio.timeout(4):
-                await self._queue.cancel(token, 2)
+                await self._queue.cancel(token, 1)
 
 
 class _Wait:

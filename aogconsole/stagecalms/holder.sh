@@ -14,6 +14,7 @@ made=${AOG_MADE:-600}         # seconds for the working directory to be made
 begun=${AOG_BEGUN:-7200}      # ... for the worker to be put there
 fetched=${AOG_FETCHED:-86400} # ... for what it made to be fetched
 heard=${AOG_HEARD:-600}       # ... for its failure to be heard of
+removed=${AOG_REMOVED:-15}    # ... for a directory that was ended to be removed
 
 # Run $2... every half second until it succeeds; 1 when $1 seconds are over.
 within() {
@@ -63,7 +64,7 @@ run_worker() {
     trap 'told=yes; kill -s TERM "$worker" 2>/dev/null' TERM
     (
         trap - TERM
-        unset LC_ALL AOG_MADE AOG_BEGUN AOG_FETCHED AOG_HEARD
+        unset LC_ALL AOG_MADE AOG_BEGUN AOG_FETCHED AOG_HEARD AOG_REMOVED
         # shellcheck disable=SC1091  # written by node.sh
         if [ -r "$dir/environment" ]; then . "$dir/environment"; fi
         STAGECALMS_TOKEN=$token
@@ -90,8 +91,7 @@ main() {
         read -r status 2>/dev/null <"$dir/exit" || status=1
     fi
     if [ "$status" = 0 ]; then within "$fetched" ended_or_gone; else within "$heard" ended_or_gone; fi
-    # what was ended may be removed next
-    within 15 is_gone
+    within "$removed" is_gone
     exit "$status"
 }
 

@@ -22,7 +22,7 @@ from tests.support.nodes import ClusterNode, ClusterSite
 from tests.support.slurm import Slurm
 
 NODE = socket.gethostname().partition(".")[0]
-"""Slurm's name of the node, and ours."""
+"""Slurm's name of the node, which is configured with its domain."""
 
 
 @dataclass
@@ -39,11 +39,27 @@ class SlurmSite:
         """The only one."""
         return self.nodes.nodes[NODE]
 
+    def numbers(self) -> list[str]:
+        """Of Slurm's jobs that have not ended."""
+        return self.slurm.run("squeue", "--noheader", "--format=%i").stdout.split()
+
     @property
     def environment(self) -> dict[str, str]:
         """For Slurm's commands."""
         usual = self.slurm.environment
-        return {**usual, "PATH": f"{self.programs}:{usual['PATH']}", "AOG_MADE": "20", "AOG_BEGUN": "20"}
+        return {**usual, "PATH": f"{self.programs}:{usual['PATH']}"}
+
+    def install(self, folder: Path) -> None:
+        """Put Slurm's commands there, as the account has them: with its configuration, and quick at the end."""
+        settings = f"SLURM_CONF={self.slurm.environment['SLURM_CONF']} AOG_REMOVED=1"
+        drop = ""
+        if os.geteuid() == 0:
+            account = self.node.home.stat()
+            drop = f"setpriv --reuid={account.st_uid} --regid={account.st_gid} --clear-groups"
+        for name in ("sbatch", "squeue", "scancel"):
+            program = folder / name
+            program.write_text(f'#!/bin/sh\nexec {drop} env {settings} {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
 
     def cluster(self, **changes: Any) -> SlurmCluster:
         """An adapter as another stagecalms has it; `changes` of SlurmSettings."""
@@ -62,7 +78,8 @@ class SlurmSite:
 
     def holders(self) -> list[int]:
         """Processes that are jobs."""
-        found = subprocess.run(["pgrep", "-f", str(self.nodes.workdir)], capture_output=True, text=True, check=False)
+        words = f"slurm_script {self.nodes.workdir}"
+        found = subprocess.run(["pgrep", "-f", words], capture_output=True, text=True, check=False)
         return [int(pid) for pid in found.stdout.split()]
 
     def close_partition(self) -> None:
@@ -77,19 +94,13 @@ class SlurmSite:
 @pytest.fixture
 def slurm_site(slurm: Slurm, new_cluster_site: Callable[..., ClusterSite], tmp_path: Path) -> Iterator[SlurmSite]:
     """One node, idle."""
-    site = SlurmSite(new_cluster_site(names=[NODE], shared=True), slurm, tmp_path / "slurm")
+    site = SlurmSite(new_cluster_site(names=[f"{NODE}.hq.eso.org"], shared=True), slurm, tmp_path / "slurm")
     site.programs.mkdir()
-    if os.geteuid() == 0:
-        account = site.node.home.stat()
-        drop = f"setpriv --reuid={account.st_uid} --regid={account.st_gid} --clear-groups"
-        for name in ("sbatch", "squeue", "scancel"):
-            shim = site.programs / name
-            shim.write_text(f'#!/bin/sh\nexec {drop} {shutil.which(name)} "$@"\n')
-            shim.chmod(0o755)
+    site.install(site.programs)
     yield site
     if "slurmctld" not in slurm.processes:
         slurm.start_controller()
     site.open_partition()
-    for number in slurm.run("squeue", "--noheader", "--format=%i").stdout.split():
+    for number in site.numbers():
         slurm.run("scancel", "--signal=KILL", "--full", number)
         slurm.run("scancel", number)
