@@ -80,11 +80,26 @@ class SshClient:
         port = ["-p", str(node.port)] if node.port else []
         return ["ssh", "-T", *self.options(), *port, "-l", self.user, "--", node.host]
 
-    async def ask(self, node: Node, verb: Verb, *words: str, limit: float | None = None) -> list[tuple[str, str]]:
+    async def preferring(self, node: Node, option: str, sign: str) -> list[str]:
+        """An option with its algorithms as configured for the node, but those with this sign first."""
+        argv = [*self.argv(node)[:-2], "-G", "--", node.host]
+        lines: list[str] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.verb_timeout), child(argv) as asked:
+                asked.stdin.close()
+                lines = decode(await _whole(asked.stdout)).splitlines()
+        for name, _, value in (line.partition(" ") for line in lines):
+            if name == option.lower():
+                return ["-o", f"{option}={','.join(sorted(value.split(','), key=lambda one: sign not in one))}"]
+        return []
+
+    async def ask(
+        self, node: Node, verb: Verb, *words: str, limit: float | None = None, options: Sequence[str] = ()
+    ) -> list[tuple[str, str]]:
         """The answer's lines, key and value. Raises LinkCut, NodeRefused; `limit` in seconds."""
         limit = limit or self.verb_timeout
         try:
-            async with asyncio.timeout(limit), self.session(node, verb, *words) as stdout:
+            async with asyncio.timeout(limit), self.session(node, verb, *words, options=options) as stdout:
                 answer = await _whole(stdout)
         except TimeoutError:
             raise LinkCut(f"{node} gave no answer within {limit:g} s", "no answer") from None
@@ -94,10 +109,13 @@ class SshClient:
         return [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
 
     @contextlib.asynccontextmanager
-    async def session(self, node: Node, verb: Verb, *words: str) -> AsyncIterator[asyncio.StreamReader]:
+    async def session(
+        self, node: Node, verb: Verb, *words: str, options: Sequence[str] = ()
+    ) -> AsyncIterator[asyncio.StreamReader]:
         """A verb under way: its output, to be read to the end. Raises on leaving when it failed."""
         text = render(verb, *words).encode()
-        async with child([*self.argv(node), "sh -s"]) as running:
+        argv = self.argv(node)
+        async with child([argv[0], *options, *argv[1:], "sh -s"]) as running:
             running.stdin.write(HAILING.encode())
             try:
                 async with asyncio.timeout(self.connect_timeout + self.alive_interval):
