@@ -47,6 +47,8 @@ class Record:
         """The one that is."""
         self.failed = False
         """The run told that it failed, and that its directories stay."""
+        self.noted = 0.0
+        """When its last words were written, of one that was read: seconds since 1970."""
 
     def intend(self, directory: PurePosixPath) -> None:
         """A node is about to be looked for, and maybe asked of a scheduler."""
@@ -211,7 +213,8 @@ class Records:
                     path.unlink()
 
     def _read(self, path: Path, token: str, lock: int) -> Record:
-        told = json.loads(_text(path))
+        text, noted = _text(path)
+        told = json.loads(text)
         if not isinstance(told, dict):
             raise InvalidId("it is no object")
         record = Record(self, lock, _job(told, token), _directory(told, token))
@@ -223,6 +226,7 @@ class Records:
                 raise ValueError("placed is none of works")
             record.work = record.works[placed]
         record.failed = told.get("failed") is True
+        record.noted = noted
         return record
 
     def _new_lock(self, name: str) -> int:
@@ -309,7 +313,8 @@ def _token(path: Path) -> str:
     return path.stem
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> tuple[str, float]:
+    """A record's text, and when it was written."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -318,7 +323,7 @@ def _text(path: Path) -> str:
         whole = file.read(LIMIT + 1)
     if len(whole) > LIMIT:
         raise ValueError("it is too long")
-    return whole.decode("utf-8")
+    return whole.decode("utf-8"), status.st_mtime
 
 
 def _word(told: Mapping[str, Any], key: str) -> str:

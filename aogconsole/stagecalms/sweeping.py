@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from backends.cluster_ports import Cluster
 Tell = Callable[[str], None]
 REMOVING = 900.0
 """Seconds for a working directory, on a node that answers: many files, and hundreds of GB."""
+DOUBT = 60.0
+"""Seconds in which a node may still be doing what a run that was killed then had asked it for: to make a directory."""
 
 
 async def sweep(records: Records, cluster: Cluster, web_root: Path, tell: Tell, seconds: float) -> None:
@@ -99,6 +102,8 @@ async def _sweep_node(
             if not stays:
                 async with asyncio.timeout(REMOVING):
                     await cluster.remove(work)
+            if record.work is None and 0 <= time.time() - record.noted < DOUBT:
+                continue  # it may come yet: looked for once more by the next start
             record.gone(work)
             what = "nothing works any more for" if stays else "removed:"
             tell(f"Left by a run for MOUS {record.job.mous}, {what} {clean(str(work.directory))} on {node}.")

@@ -54,8 +54,9 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    """One."""
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """One whose runs were killed long ago."""
+    monkeypatch.setattr(sweeping, "DOUBT", 0.0)
     return Host(tmp_path)
 
 
@@ -150,6 +151,26 @@ async def test_a_dead_node_is_swept_when_it_is_back(host: Host, cluster: SshClus
     cluster_site.write_config()
     await host.sweep(cluster)
     check_swept(host, cluster_site, records)
+
+
+async def test_a_directory_that_comes_late_is_swept_by_the_next(
+    host: Host, cluster: SshCluster, cluster_site: ClusterSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was killed just now, while a slow node was about to make its directory."""
+    monkeypatch.setattr(sweeping, "DOUBT", 60.0)
+    record = host.begin()
+    wanted = Work(cluster_site.nodes["arcp1"].node, cluster_site.workdir / "WORK10000", record.job.token)
+    record.making(wanted)
+    record.close()
+    await host.sweep(cluster)
+    assert not record.directory.exists()
+    await cluster.make(wanted)
+    await host.sweep(cluster)
+    assert cluster_site.nodes["arcp1"].directories() == []
+    assert host.left() == 1
+    monkeypatch.setattr(sweeping, "DOUBT", 0.0)
+    await host.sweep(cluster)
+    assert host.left() == 0
 
 
 async def test_silent_nodes_take_one_time_limit(host: Host, cluster: SshCluster, cluster_site: ClusterSite) -> None:

@@ -161,7 +161,7 @@ def test_killed_at_any_moment(records: Records, folder: Path) -> None:
         assert len(left) <= 1
         for record in left:
             record.done()
-            if record.works:  # it was killed before it heard that the directory was made
+            if record.works and not record.work:  # it was killed before it heard that the directory was made
                 (again,) = records.abandoned()
                 again.gone(again.works[0])
                 again.done()
