@@ -59,7 +59,8 @@ def reingestion_command(ctx: click.Context, queue: str, *, json_: bool) -> None:
     if json_:
         emit(told)
     else:
-        _print(told)
+        memory = config.settings.broker.url.startswith("memory:")
+        _print(told, "in the memory of another process" if memory else "not configured")
     if not overview.reached(told):
         which, name = ("metadata", "database") if told["counts"] is None else ("broker", "broker")
         raise Unreachable(f"the {name} could not be asked: {told[which]}", "`aogconsole doctor` tries all connections")
@@ -88,7 +89,7 @@ def _steering(session: Session, queue: str, act: Callable[[Steering], Awaitable[
     return _with_metadata(session, lambda one: act(Steering(one, Queue(queue), session.actor.who)), acting=True)
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(told: dict[str, Any], no_broker: str) -> None:
     loader = told["loader"] or {}
     cycle = f"last {loader.get('last_cycle') or '-'}, next {loader.get('next_cycle') or '-'}"
     if told["paused"]:
@@ -97,7 +98,7 @@ def _print(told: dict[str, Any]) -> None:
     say(f"work queue     {'-' if told['queue_depth'] is None else told['queue_depth']} messages")
     say(f"oldest waiting {told['oldest_waiting'] or '-'}")
     say(f"last event     {(told['last_event'] or {}).get('at') or '-'}")
-    say(f"broker         {told['broker'] or 'not configured'}")
+    say(f"broker         {told['broker'] or no_broker}")
     say(f"metadata       {told['metadata']}")
     for one in told["runners"] or []:
         say(f"runner         {one['name']}: {one['state']}, seen {one['seen']}")

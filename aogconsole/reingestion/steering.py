@@ -157,8 +157,11 @@ class Steering:
     # ── the pair ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run_loader(self) -> Mapping[str, Note]:
-        """Wake the loader now; gives the notes as they were before."""
+        """Wake the loader now; gives the notes as they were before. Raises Conflict when it is paused."""
         notes = await self._metadata.notes()
+        if (note := notes.get(PAUSED)) and paused(note):
+            why = f" since {times.text(note.at)} by {note.value.get('by')}: {note.value.get('why')}".removesuffix(": ")
+            raise Conflict(clean(f"re-ingestion is paused{why}; so the loader looks for nothing"), "let it go on first")
         await self._metadata.wake(LOADER)
         return notes
 

@@ -307,6 +307,7 @@ def test_pause_resume_and_run(place: Place) -> None:
     assert place.json()["paused"] == told
     assert "PAUSED by" in place.call().out.decode()
     assert f"by {ME}" in place.refused(5, "pause")
+    assert f"by {ME}: the database moves; so the loader looks for nothing" in place.refused(5, "run")
     assert place.json("resume") == {"paused": None}
     assert "not paused" in place.refused(5, "resume")
     assert place.json()["paused"] is None
