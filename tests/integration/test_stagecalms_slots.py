@@ -9,8 +9,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from aogconsole.ids import MousUid, ProjectCode, Ticket
 from backends.ssh import SshStagingHost
 from tests.support.sshd import StagingSite
@@ -67,7 +65,7 @@ def most_at_once(site: StagingSite) -> int:
 async def day(site: StagingSite, host: SshStagingHost, seed: int, by_hand: int, by_aogremote: int) -> None:
     """Start them at random moments, and wait until all have ended."""
     chance = random.Random(seed)
-    moments = [chance.random() * 2 for _ in range(by_hand + by_aogremote)]
+    moments = [chance.random() * 1.5 for _ in range(by_hand + by_aogremote)]
 
     async def hand(moment: float, ticket: str) -> None:
         await asyncio.sleep(moment)
@@ -92,14 +90,14 @@ async def day(site: StagingSite, host: SshStagingHost, seed: int, by_hand: int, 
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_never_more_than_two(staging_site: StagingSite, seed: int) -> None:
+async def test_never_more_than_two(staging_site: StagingSite) -> None:
     """Five by hand and five by aogremote: all run in the end, two at once, and the slots are free again."""
     install(staging_site)
+    seed = secrets.randbelow(1_000_000)
     host = SshStagingHost(staging_site.settings("forced"))
     try:
         await day(staging_site, host, seed, by_hand=5, by_aogremote=5)
-        assert most_at_once(staging_site) == 2
+        assert most_at_once(staging_site) == 2, f"with seed {seed}"
         assert Counter("hand" in line for line in noted(staging_site) if line[0] == "end") == {True: 5, False: 5}
         async with asyncio.timeout(20):
             while (await host.list()).free != 2:
