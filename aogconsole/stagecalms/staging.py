@@ -224,8 +224,10 @@ class _Run:
             say(line)
         await self._end()
         if self.record is not None:
-            with contextlib.suppress(AogError, OSError):
+            try:
                 self.record.fail()
+            except (AogError, OSError) as error:
+                complain(f"the next stagecalms will remove what is said to stay, for it cannot be noted: {error}")
             self.record.close()
         left = None if self.work is None else self.work.directory
         for line in words.failed(self.job, PurePosixPath(self.directory), left):
