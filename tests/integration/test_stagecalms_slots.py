@@ -91,13 +91,13 @@ async def day(site: StagingSite, host: SshStagingHost, seed: int, by_hand: int, 
 
 
 async def test_never_more_than_two(staging_site: StagingSite) -> None:
-    """Five by hand and five by aogremote: all run in the end, two at once, and the slots are free again."""
+    """Five by hand and five by aogremote: all run in the end, at most two at once, and the slots are free again."""
     install(staging_site)
     seed = secrets.randbelow(1_000_000)
     host = SshStagingHost(staging_site.settings("forced"))
     try:
         await day(staging_site, host, seed, by_hand=5, by_aogremote=5)
-        assert most_at_once(staging_site) == 2, f"with seed {seed}"
+        assert most_at_once(staging_site) <= 2, f"with seed {seed}"
         assert Counter("hand" in line for line in noted(staging_site) if line[0] == "end") == {True: 5, False: 5}
         async with asyncio.timeout(20):
             while (await host.list()).free != 2:
