@@ -214,7 +214,7 @@ def _listening() -> Iterator[None]:
     except OSError as error:
         raise ConfigError(
             f"the demo cannot listen on 127.0.0.1: {error.strerror or error}",
-            "it needs three free ports of the loopback",
+            "it needs six free ports of the loopback",
         ) from None
 
 
