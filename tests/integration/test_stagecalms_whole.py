@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -116,7 +115,7 @@ def whole(
 
 
 def install(host: StagingSite, archive: TestArchive, cluster: ClusterSite, calibrator: Calibrator) -> None:
-    """The staging command on the staging host, its configuration, and a key that the nodes know."""
+    """The staging command on the staging host, and its configuration."""
     given, config = archive.settings(), host.home / "stagecalms.toml"
     config.write_text(
         CONFIG.format(
@@ -128,9 +127,6 @@ def install(host: StagingSite, archive: TestArchive, cluster: ClusterSite, calib
     secret = host.home / "archive.password"
     secret.write_text(given.password)
     secret.chmod(0o600)
-    key = cluster.folder / "client"
-    owner = host.home.stat()
-    os.chown(key, owner.st_uid, owner.st_gid)
     words = {
         "code": Path(aogconsole.__file__).parents[1],
         "python": sys.executable,

@@ -327,9 +327,9 @@ def _furnish(node: ClusterNode, known_hosts: list[str]) -> None:
             os.chown(path, uid, gid)
 
 
-@pytest.fixture
-def new_cluster_site() -> Iterator[Callable[..., ClusterSite]]:
-    """A maker of clusters: `new_cluster_site(mounts={"arcp9": "size=4m"})`; all are ended with the test.
+@contextlib.contextmanager
+def clusters() -> Iterator[Callable[..., ClusterSite]]:
+    """A maker of clusters: `make(mounts={"arcp9": "size=4m"})`; all are ended with the block.
 
     `shared`: the nodes' folder of working directories is one, which others see too, as on a network file system.
     """
@@ -372,6 +372,13 @@ def new_cluster_site() -> Iterator[Callable[..., ClusterSite]]:
             site.write_config()
             return site
 
+        yield make
+
+
+@pytest.fixture
+def new_cluster_site() -> Iterator[Callable[..., ClusterSite]]:
+    """`clusters`, ended with the test."""
+    with clusters() as make:
         yield make
 
 
