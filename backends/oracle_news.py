@@ -21,6 +21,8 @@ from aogconsole.text import clean
 from backends.oracle_line import OracleLine, OracleSettings, statement_of
 from backends.reingestion_ports import NewExecutionBlock, NewProducts, ProductFacts, Structure
 
+_NOBODY: Final = "uid://A001/X0/X0"
+_AFTER_ALL: Final = datetime(9000, 1, 1, tzinfo=UTC)
 BATCH: Final = 1000
 """Rows of one round trip, and of one batch handed on."""
 MOST: Final = 500
@@ -56,6 +58,17 @@ class OracleNews(OracleLine):
         super().__init__(settings)
         self._statements = {name: statement_of(name, settings.queries) for name in _COLUMNS}
         self._warned: set[str] = set()
+
+    async def ping(self) -> str:
+        """Log in, and ask everything of what cannot be: it tries the grants and the columns. Raises ArchiveError."""
+        for news in (self.execution_blocks(_AFTER_ALL), self.products(_AFTER_ALL)):
+            async for _ in news:
+                pass
+        await self.facts([_NOBODY])
+        await self.structure([_NOBODY])
+        await self.execution_blocks_of(_NOBODY)
+        await self.product_files(_NOBODY)
+        return "what re-ingestion asks is answered"
 
     async def execution_blocks(self, since: datetime | None) -> AsyncIterator[Sequence[NewExecutionBlock]]:
         """Those whose ENDTIME is at or after a time (None: all), oldest first, in batches."""

@@ -445,6 +445,10 @@ class Structure:
 class ArchiveNews(Protocol):
     """The ALMA archive, asked for what is new; in batches, so that the cost follows the new rows. ArchiveError."""
 
+    async def ping(self) -> str:
+        """Log in, and try every question on what cannot be; a sentence."""
+        ...
+
     def execution_blocks(self, since: datetime | None) -> AsyncIterator[Sequence[NewExecutionBlock]]:
         """Those whose ENDTIME is at or after a time (None: all), oldest first, in batches."""
         ...

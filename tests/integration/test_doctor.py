@@ -13,6 +13,7 @@ import pytest
 from tests.support.command import call
 from tests.support.desk import Desk, request_mail
 from tests.support.dovecot import ImapMailbox
+from tests.support.oracle import SCHEMA, TestArchive
 from tests.support.smtp import smtp_server
 from tests.support.sshd import make_keys
 
@@ -228,7 +229,7 @@ def test_a_machine_for_reingestion_only(tmp_path: Path) -> None:
     assert "ok    inbox: not configured" in call(file, "doctor").out.decode()
     # an archive that is named is tried
     file.write_text(f'{file.read_text()}[archive]\ndsn = "127.0.0.1:1/ALMA"\nuser = "u"\npassword = "env:HOME"\n')
-    assert list(faults({one["check"]: one for one in call(file, "doctor", "--json").json})) == ["archive"]
+    assert list(faults({one["check"]: one for one in call(file, "doctor", "--json").json})) == ["archive: news"]
 
 
 @pytest.mark.parametrize(
@@ -252,3 +253,20 @@ def test_a_desk_that_lost_its_settings(site: Desk) -> None:
     file.write_text(f'[journal]\npath = "{site.folder}/state/journal.db"\n[metadata]\ndsn = "sqlite:metadata.db"\n')
     findings = {one["check"]: one for one in call(file, "doctor", "--json").json}
     assert {"archive", "staging host", "inbox", "outgoing mail"} <= faults(findings).keys()
+
+
+@pytest.mark.parametrize("lost", ["asa_product_files", "aqua_v_execblock", "sched_block_status"])
+def test_a_view_that_only_reingestion_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """Each of those that the loader and the workflows read is tried, and nothing else of the archive."""
+    text = (
+        '[metadata]\ndsn = "sqlite:metadata.db"\n[archive]\ndsn = "{}"\nuser = "{}"\npassword = "env:AOG_TEST_ORACLE"\n'
+    )
+    journal = f'[journal]\npath = "{tmp_path}/state/journal.db"\n'
+    for sql, expect in (("", 0), ("drop table dp_delegation;", 0), (f"drop table {lost};", 1)):
+        with TestArchive(SCHEMA.read_text("utf-8") + sql) as archive:
+            monkeypatch.setenv("AOG_TEST_ORACLE", archive.password)
+            (tmp_path / "config.toml").write_text(journal + text.format(archive.dsn, archive.user))
+            done = call(tmp_path / "config.toml", "doctor", "--json")
+        found = {one["check"]: one for one in done.json}["archive: news"]
+        assert (done.code, found["ok"]) == (expect, not expect), found
+        assert not expect or "does not see one of the tables or views" in found["detail"]
