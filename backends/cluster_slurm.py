@@ -139,11 +139,11 @@ class SlurmCluster:
     async def end(self, work: Work) -> None:
         """End the worker; its job ends by that, a little later, so that a directory can still be removed by ssh.
 
-        When the node cannot be reached, the job is ended by Slurm, and the worker with it.
+        When the node cannot be reached, or not in time, the job is ended by Slurm, and the worker with it.
         """
         try:
             await self._ssh.end(work)
-        except OutsideError:
+        except (OutsideError, asyncio.CancelledError):
             await self._let_go(work.token)
             raise
 
@@ -169,12 +169,8 @@ class SlurmCluster:
 
     def _node(self, name: str, old: bool) -> Node:
         """The configured node of this name in Slurm, for its domain and port; else just that name."""
-        configured = (
-            (*self._settings.rhel5_nodes, *self._settings.nodes)
-            if old
-            else (*self._settings.nodes, *self._settings.rhel5_nodes)
-        )
-        for node in configured:
+        usual, rhel5 = self._settings.nodes, self._settings.rhel5_nodes
+        for node in (*rhel5, *usual) if old else (*usual, *rhel5):
             if name in {node.name, node.host}:
                 return node
         try:

@@ -32,7 +32,9 @@ _OVER = frozenset({"BOOT_FAIL", "CANCELLED", "COMPLETED", "COMPLETING", "DEADLIN
 _UNHEARD = re.compile(r"timed out|zero bytes|reset by peer|contact|communication|did not answer", re.IGNORECASE)
 """Slurm's words when the controller was not heard, whether or not it heard us."""
 _NODES = re.compile("--exclude=(.*)", re.DOTALL)
-_FOR_US = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|SLURM_\w+|AOG_(MADE|BEGUN|FETCHED|HEARD|REMOVED)", re.ASCII)
+_FOR_US = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|SLURM_\w+|AOG_(MADE|BEGUN|FETCHED|HEARD|REMOVED)", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,47 @@ async def test_options_that_slurm_or_we_refuse(slurm_site: SlurmSite) -> None:
     told: list[str] = []
     with pytest.raises(NodeRefused, match=r"refuses the job: sbatch: .*partition"):
         await place(slurm_site, slurm_site.cluster(sbatch=("--partition=nix",)), new_token(), told)
+    cluster = slurm_site.cluster(sbatch_rhel5=("--constraint=nix",))
+    with pytest.raises(NodeRefused, match=r"refuses the job: sbatch: .*feature"):
+        await cluster.place(slurm_site.nodes.workdir / "WORK11018", new_token(), old=True, tell=told.append)
     assert told == []
+
+
+async def test_nodes_to_leave_out_are_the_site_s_and_ours(slurm_site: SlurmSite) -> None:
+    """In one option, for sbatch takes the last only."""
+    shim = slurm_site.programs / "sbatch"
+    shim.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"{slurm_site.programs}/words"\n')
+    queue = SlurmQueue(("--exclude=n1,n2", "--mem=1"), (), patience=10, environ=slurm_site.environment)
+    assert await queue.submit(slurm_site.nodes.workdir, new_token(), old=False, without=["n7"]) == ""
+    words = (slurm_site.programs / "words").read_text().splitlines()
+    assert [word for word in words if word.startswith(("--exclude", "--mem"))] == ["--mem=1", "--exclude=n1,n2,n7"]
+
+
+async def test_a_forgotten_job_is_submitted_again(slurm_site: SlurmSite) -> None:
+    """By a controller that lost its jobs while one waited."""
+    site, token = slurm_site, new_token()
+    async with waiting(site, site.cluster(pause=0.2, patience=60.0), token, []) as task:
+        forgotten = site.numbers()
+        site.slurm.kill_controller()
+        for path in (site.slurm.root / "state").glob("job_state*"):
+            path.unlink()
+        await asyncio.to_thread(site.slurm.start_controller)
+        site.open_partition()
+        work = await task
+    assert site.states(token) == ["RUNNING"]
+    assert site.numbers() != forgotten
+    await site.cluster().remove(work)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has jobs of another account")
+async def test_another_account_s_job_is_told(slurm_site: SlurmSite) -> None:
+    """It cannot see the working directory."""
+    cluster = slurm_site.cluster(environ=slurm_site.slurm.environment, begin=1.0)
+    work = await place(slurm_site, cluster, new_token())
+    with pytest.raises(NodeRefused, match=r"does not begin the work in .*/WORK11018") as caught:
+        await cluster.begin(work, generation(slurm_site))
+    assert "node_user" in caught.value.hint
+    await cluster.remove(work)
 
 
 async def test_a_node_that_cannot_be_used_is_given_back(slurm_site: SlurmSite) -> None:
