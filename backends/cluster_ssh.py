@@ -227,8 +227,9 @@ async def child(argv: Sequence[str]) -> AsyncIterator[Child]:
         yield Child(process, stdin, stdout, complaint)
     finally:
         complaint.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # rsync has its ssh and a second self there
         # closes the pipes, which something left behind may hold, and waits for the child
         process._transport.close()  # type: ignore[attr-defined]
         await asyncio.shield(asyncio.gather(process.wait(), complaint, return_exceptions=True))

@@ -339,7 +339,6 @@ def clusters() -> Iterator[Callable[..., ClusterSite]]:
 
         def make(
             names: Sequence[str] = NODES,
-            own_folders: bool = False,
             mounts: dict[str, str] | None = None,
             limits: dict[str, Sequence[str]] | None = None,
             shared: bool = False,
