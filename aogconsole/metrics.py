@@ -128,6 +128,9 @@ def of_overviews(documents: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         "aogconsole_reingestion_items", "Rows of the tracking table", labels=["queue", "kind", "state"]
     )
     depth = GaugeMetricFamily("aogconsole_reingestion_queue_messages", "Ready messages", labels=["queue"])
+    letters = GaugeMetricFamily(
+        "aogconsole_reingestion_dead_letters", "Messages that were put aside; the events' with alma's", labels=["queue"]
+    )
     oldest = GaugeMetricFamily(
         "aogconsole_reingestion_oldest_waiting_seconds", "Age of the oldest that waits or is queued", labels=["queue"]
     )
@@ -135,13 +138,15 @@ def of_overviews(documents: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         queue = one["queue"]
         if one["queue_depth"] is not None:
             depth.add_metric([queue], one["queue_depth"])
+        if one["dead_letters"] is not None:
+            letters.add_metric([queue], one["dead_letters"])
         if one["counts"] is None:
             continue
         oldest.add_metric([queue], _age(one["oldest_waiting"]))
         for kind in Kind:
             for state in State:
                 items.add_metric([queue, kind, state], one["counts"].get(kind, {}).get(state, 0))
-    yield from (items, depth, oldest, _up(documents))
+    yield from (items, depth, letters, oldest, _up(documents))
     told = next((one for one in documents if one["counts"] is not None), None)
     if told is not None:
         yield from _pair(told)

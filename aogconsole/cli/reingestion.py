@@ -96,6 +96,8 @@ def _print(told: dict[str, Any], no_broker: str) -> None:
         say(f"PAUSED by {told['paused']}")
     say(f"loader         {cycle}" + (f"; {loader['error']}" if loader.get("error") else ""))
     say(f"work queue     {'-' if told['queue_depth'] is None else told['queue_depth']} messages")
+    if told["dead_letters"]:
+        say(f"dead letters   {told['dead_letters']} (`aogconsole broker dead` shows them)")
     say(f"oldest waiting {told['oldest_waiting'] or '-'}")
     say(f"last event     {(told['last_event'] or {}).get('at') or '-'}")
     say(f"broker         {told['broker'] or no_broker}")

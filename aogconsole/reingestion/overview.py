@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from aogconsole import times
-from aogconsole.errors import AogError
+from aogconsole.errors import AogError, BrokerError
 from aogconsole.reingestion.item import Item, Queue
+from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.reingestion.steering import LOADER, PAUSED, paused
 from backends.reingestion_ports import Broker, Event, Hour, Metadata, Note
+from backends.topology import dead
 
 CONNECTED = "connected"
 PATIENCE = 3.0
@@ -30,8 +32,9 @@ UNKNOWN: Mapping[str, None] = dict.fromkeys(
 
 async def overview(metadata: Metadata, broker: Broker | None, queue: Queue) -> dict[str, Any]:
     """How one queue is. Raises nothing for what cannot be reached; `reached` tells."""
-    (told, database), (depth, line) = await asyncio.gather(_table(metadata, queue), _depth(broker, queue))
-    return {"queue": queue.value, **told, "queue_depth": depth, "broker": line, "metadata": database}
+    (told, database), (depth, letters, line) = await asyncio.gather(_table(metadata, queue), _depth(broker, queue))
+    asked = {"queue_depth": depth, "dead_letters": letters, "broker": line}
+    return {"queue": queue.value, **told, **asked, "metadata": database}
 
 
 def reached(document: Mapping[str, Any]) -> bool:
@@ -39,17 +42,27 @@ def reached(document: Mapping[str, Any]) -> bool:
     return document["counts"] is not None and (document["queue_depth"] is not None or not document["broker"])
 
 
-async def _depth(broker: Broker | None, queue: Queue) -> tuple[int | None, str | None]:
+async def _depth(broker: Broker | None, queue: Queue) -> tuple[int | None, int | None, str | None]:
+    """Messages in the work queue, and put aside; and how the broker is."""
     if broker is None:
-        return None, None
+        return None, None, None
     try:
         async with asyncio.timeout(PATIENCE):
-            return await broker.depth(queue.messages), CONNECTED
+            return await broker.depth(queue.messages), await _letters(broker, queue), CONNECTED
     except AogError as error:
-        return None, _said(error)
+        return None, None, _said(error)
     except TimeoutError:
         why = f": {broker.state.why}" if broker.state.why else ""
-        return None, f"the broker did not answer within {PATIENCE:g} s{why}"
+        return None, None, f"the broker did not answer within {PATIENCE:g} s{why}"
+
+
+async def _letters(broker: Broker, queue: Queue) -> int | None:
+    """Dead letters of a work queue, and the events' with ALMA's; None: a site has made its queues without them."""
+    try:
+        names = [queue.messages, *([OUR_EVENTS] if queue is Queue.ALMA else [])]
+        return sum([await broker.depth(dead(name)) for name in names])
+    except BrokerError:
+        return None
 
 
 async def _table(metadata: Metadata, queue: Queue) -> tuple[dict[str, Any], str]:

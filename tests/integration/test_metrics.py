@@ -79,6 +79,7 @@ def test_reingestion_is_told(tmp_path: Path) -> None:
         assert told["aogconsole_reingestion_items", "calibration", "alma", "waiting"] == 2
         assert told["aogconsole_reingestion_items", "execution_block", "vlba", "dead"] == 0
         assert told["aogconsole_reingestion_queue_messages", "alma"] == 1
+        assert told["aogconsole_reingestion_dead_letters", "alma"] == 0
         assert 3600 <= told["aogconsole_reingestion_oldest_waiting_seconds", "alma"] < 3700
         assert told["aogconsole_reingestion_oldest_waiting_seconds", "vlba"] == 0
         assert told["aogconsole_reingestion_loader_last_cycle_timestamp_seconds",] == 1763600400 + 365 * 86400

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aogconsole import config, reingestionsite
-from aogconsole.reingestion.item import Item, Kind, Queue
+from aogconsole.reingestion.item import Item, Kind, Queue, State
+from aogconsole.reingestion.messages import EVENTS, OUR_EVENTS
+from backends.reingestion_ports import Message
+from backends.topology import dead
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
+from tests.support.broking import OTHER, WORK, line
 from tests.support.command import call
 from tests.support.ngas import Ngas
 from tests.support.oracle import TestArchive
@@ -134,3 +139,25 @@ def test_what_fails_is_told_and_runs_again(site: Site, ngas: Ngas) -> None:
     assert site.item(Kind.EXECUTION_BLOCK).state == "done"
     told = site.call("reingestion", "show", str(row.id))
     assert [one["to"] for one in told["history"]].count("running") == 3
+
+
+def test_a_message_that_nobody_can_read(site: Site, ngas: Ngas, rabbitmq: Vhost) -> None:
+    """It is put aside, and told of; what else there is goes on."""
+    ngas.put(asdm())
+    assert site.call("reingestion")["dead_letters"] == 0
+    site.call("loader", "--once")
+
+    async def send() -> None:
+        async with line(rabbitmq) as broker:
+            odd = b'{"id": 1, "attempt": 1, "kind": "observation", "uid": "x"}'
+            await broker.publish([Message("1:1", odd, WORK), Message("e", b"no JSON", "x.event", EVENTS)])
+
+    asyncio.run(send())
+    site.run()
+    assert site.item(Kind.EXECUTION_BLOCK).state is State.DONE
+    until = time.monotonic() + 10.0
+    while (told := site.call("reingestion")["dead_letters"]) != 2:
+        assert time.monotonic() < until, told
+    assert b"dead letters   2 (`aogconsole broker dead` shows them)" in call(site.file, "reingestion").out
+    shown = {one["queue"]: [letter["id"] for letter in one["letters"]] for one in site.call("broker", "dead")["queues"]}
+    assert shown == {dead(WORK): ["1:1"], dead(OTHER): [], dead(OUR_EVENTS): ["e"]}
