@@ -162,7 +162,8 @@ class SshCluster:
     async def fetch(self, work: Work, names: Collection[str], into: Path) -> AsyncIterator[bytes]:
         """See cluster_ports.Cluster. Raises LinkCut, NodeRefused, and OutsideError for our own disk."""
         argv = await self._rsync(work, names, into)
-        async with child(argv) as running:
+        # ssh may send the locale along: it is the calibrator's, and only here ours
+        async with child(argv, LC_ALL="C") as running:
             running.stdin.close()
             while line := await running.stdout.readline():
                 yield line

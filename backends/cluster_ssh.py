@@ -207,15 +207,15 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(argv: Sequence[str]) -> AsyncIterator[Child]:
-    """Run a program; it is killed when it is left, and when we are."""
+async def child(argv: Sequence[str], **environment: str) -> AsyncIterator[Child]:
+    """Run a program, with more in its environment; it is killed when it is left, and when we are."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
         limit=CHUNK,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, **environment},
         process_group=0,  # a terminal's ^C is for us: we may have to speak to the node again
         preexec_fn=_end_with_parent,
     )
@@ -230,9 +230,15 @@ async def child(argv: Sequence[str]) -> AsyncIterator[Child]:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # rsync has its ssh and a second self there
-        # closes the pipes, which something left behind may hold, and waits for the child
-        process._transport.close()  # type: ignore[attr-defined]
-        await asyncio.shield(asyncio.gather(process.wait(), complaint, return_exceptions=True))
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            # closing a transport looks for the exit status behind asyncio's back, which then tells on standard error
+            # that it has lost it: so the end comes first
+            await asyncio.wait([ended], timeout=1)
+        finally:
+            # closes the pipes, which something left behind may hold
+            process._transport.close()  # type: ignore[attr-defined]
+            await asyncio.shield(asyncio.gather(ended, complaint, return_exceptions=True))
 
 
 def _end_with_parent() -> None:

@@ -23,7 +23,7 @@ from aogconsole.stagecalms.nodeside import Verb, render
 from backends.cluster import ClusterSettings, SshCluster
 from backends.cluster_ports import LinkCut, NodeRefused
 from backends.cluster_ssh import failure, home_options
-from tests.contract.cluster_cases import BLOCKS, Bench, within
+from tests.contract.cluster_cases import BLOCKS, CASES, Bench, within
 from tests.support.nodes import ACCOUNT, NODES, ClusterSite, new_token
 from tests.support.proxy import TcpProxy
 from tests.support.sshd import make_keys
@@ -405,6 +405,17 @@ async def test_a_login_that_is_none(new_cluster_site: NewSite, tmp_path: Path, p
     await no_children(site)
 
 
+@pytest.mark.parametrize("name", ["whole_way", "lost_when_killed"])
+async def test_bash_for_sh(cluster_site: ClusterSite, tmp_path: Path, name: str) -> None:
+    """As on Red Hat's systems."""
+    for node in cluster_site.nodes.values():
+        programs = node.home / "bin"
+        programs.mkdir()
+        (programs / "sh").symlink_to("/bin/bash")
+        (node.home / ".bashrc").write_text("PATH=$HOME/bin:$PATH\n")
+    await CASES[name](bench_of(cluster_site, tmp_path))
+
+
 # -- words -----------------------------------------------------------------------------------------------------------
 
 GENERATION = ("detached", "cal", "2012.1.00357.S", "uid___A002_X1_X2", "uid___A002_X1_X3")
@@ -464,9 +475,9 @@ async def test_calibrators_that_are_command_lines(new_cluster_site: NewSite, tmp
     (site.nodes["arcp1"].home / ".bashrc").write_text(f'sh() {{ {shell} "$@"; }}\n')
     bench = bench_of(site, tmp_path)
     usual = bench.generation()
-    command = "X='a  b'; printf '%s|' \"$X\" $((1 + 1)) `echo c`; umask; printf '%s|'"
+    command = "X='a  b'; printf '%s|' \"$X\" $((1 + 1)) `echo c` ${LC_ALL-none}; umask; printf '%s|'"
     work = await bench.begun(Generation(command, usual.project, usual.mous, usual.blocks))
-    said = f"a  b|2|c|0022\n{usual.project}|{usual.mous}|{'|'.join(BLOCKS)}|"
+    said = f"a  b|2|c|none|0022\n{usual.project}|{usual.mous}|{'|'.join(BLOCKS)}|"
     assert (await bench.log(work)).decode().startswith(said)
 
 
