@@ -93,7 +93,7 @@ class Summary:
     def sentence(self) -> str:
         """As the log has it."""
         found = ", ".join(f"{self.found[kind]} {kind.value.replace('_', ' ')}s" for kind in Kind)
-        return f"found {found}; sent {self.sent}" + (f"; {len(self.errors)} errors" if self.errors else "")
+        return f"found {found}; sent {self.sent}" + (f"; errors: {len(self.errors)}" if self.errors else "")
 
 
 class LockLost(Exception):
