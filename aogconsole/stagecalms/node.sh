@@ -177,7 +177,10 @@ do_make() {
         say made already
         finish
     fi
-    if ! has_our_mark "$hidden"; then
+    if has_our_mark "$hidden"; then
+        # an earlier try was killed before its last step: only its empty directory goes
+        if [ -d "$number" ] && ! [ -L "$number" ] && [ -O "$number" ]; then rmdir "$number" 2>/dev/null; fi
+    else
         mkdir -m 0700 -p "$hidden/.stagecalms" 2>/dev/null && printf '%s\n' "$token" 2>/dev/null >"$hidden/.stagecalms/token.new" &&
             mv "$hidden/.stagecalms/token.new" "$hidden/.stagecalms/token" || {
             rm -rf "$hidden"

@@ -338,14 +338,22 @@ async def not_removed_while_it_works(bench: Bench) -> None:
 async def half_made(bench: Bench) -> None:
     """A making that was killed between its steps leaves nothing after the removal, and is made whole by another try."""
     work = await bench.placed()
-    inside = bench.inside(work)
-    hidden = inside.with_name(f".stagecalms-{work.token}")
+    _unmake(bench.inside(work), work.token)
+    assert await bench.place(11018, work.token) == work
+    assert (await bench.cluster.state(work)).state == "made"
+    assert bench.directories() == [work.directory.name]
+    _unmake(bench.inside(work), work.token)
+    await bench.cluster.remove(work)
+    assert bench.directories() == []
+
+
+def _unmake(inside: Path, token: str) -> None:
+    """As it is before the last step of the making."""
+    hidden = inside.with_name(f".stagecalms-{token}")
     inside.rename(hidden)
     inside.mkdir(mode=0o700)
     with suppress(PermissionError):
         os.chown(inside, hidden.stat().st_uid, hidden.stat().st_gid)
-    await bench.cluster.remove(work)
-    assert bench.directories() == []
 
 
 @case
