@@ -148,9 +148,9 @@ class SlurmCluster:
             raise
 
     async def remove(self, work: Work) -> None:
-        """Remove the directory, and end the job, which without an answer of Slurm's ends by itself."""
+        """Remove the directory; its job ends by that, and is ended by Slurm when it does not."""
         await self._ssh.remove(work)
-        await self._let_go(work.token)
+        await self._let_go(work.token, 2)
 
     async def _place(
         self, work: PurePosixPath, token: str, old: bool, tell: Tell, making: Making | None
@@ -178,11 +178,12 @@ class SlurmCluster:
         except InvalidId as error:
             raise NodeRefused(f"the cluster's scheduler gave what is no node: {error}") from None
 
-    async def _let_go(self, token: str) -> None:
-        """End a run's jobs, as far as Slurm hears it within a few seconds."""
+    async def _let_go(self, token: str, seconds: float = 0) -> None:
+        """End a run's jobs that do not end by themselves within so many, as far as Slurm hears it soon."""
         with contextlib.suppress(OutsideError, TimeoutError):
-            async with asyncio.timeout(4):
-                await self._queue.cancel(token, 1)
+            async with asyncio.timeout(seconds + 4):
+                if not (seconds and await self._queue.leave(token, seconds)):
+                    await self._queue.cancel(token, 1)
 
 
 class _Wait:

@@ -139,6 +139,17 @@ class SlurmQueue:
                 return jobs if isinstance(jobs, str) else f"scancel: {_sentence(told)}"
             await asyncio.sleep(0.2)
 
+    async def leave(self, token: str, seconds: float) -> bool:
+        """Whether a run's jobs end by themselves within so many seconds; False too when that is not known."""
+        end = time.monotonic() + seconds
+        while not isinstance(jobs := await self.jobs(token), str):
+            if all(job.over for job in jobs):
+                return True
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(0.1)
+        return False
+
     async def cancel_one(self, number: str) -> None:
         """End one job, as far as Slurm hears it."""
         await launch_job.run(["scancel", "--quiet", number], self._environment, self._patience)

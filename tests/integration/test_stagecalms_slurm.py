@@ -79,7 +79,7 @@ async def test_a_job_holds_the_node_until_the_directory_is_gone(slurm_site: Slur
     await cluster.remove(work)
     await cluster.forget(token)
     assert site.node.directories() == []
-    await until(lambda: not site.holders())
+    await until(lambda: site.states(token) == ["COMPLETED"])
 
 
 @contextlib.asynccontextmanager
