@@ -65,6 +65,8 @@ class QueueState(Value):
     """Those that take a place, oldest first."""
     hours: tuple[tuple[int, ...], ...] = ()
     """For each of the last `HOURS` hours, the newest last: how many of each of `SERIES`."""
+    letters: int | None = None
+    """Dead letters of the queue, the events' with ALMA's; None: not known."""
 
     def count(self, *states: str) -> int:
         """How many are in one of these states."""

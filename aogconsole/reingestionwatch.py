@@ -53,7 +53,8 @@ class ReingestionWatch:
         self._tell = tell
         self._last: ReingestionBoard | None = None
         self._board = ReingestionBoard(configured=True)
-        self._depths: dict[str, int] = {}
+        self._depths: dict[str, tuple[int, int | None]] = {}
+        """Messages in each work queue, and dead letters."""
         self._broker: Light | None = None
         self._held: tuple[asyncio.AbstractEventLoop, Metadata] | None = None
         self._ended = threading.Event()
@@ -221,7 +222,7 @@ class ReingestionWatch:
             try:
                 async with asyncio.timeout(BROKER_PATIENCE):
                     names = [queue.name for queue in self._board.queues] or ["alma"]
-                    self._depths = {name: await broker.depth(_messages(name)) for name in names}
+                    self._depths = {name: await _depths(broker, name) for name in names}
                 state = broker.state
                 self._broker = Light("broker", state.word == "connected", clean(f"{state.word}: {state.why}"))
             except (AogError, TimeoutError) as error:
@@ -261,11 +262,14 @@ def _silence(broker: Broker) -> str:
     return clean(f"it did not answer within {BROKER_PATIENCE:g} s{why}")
 
 
-def _with_depth(queue: QueueState, depths: Mapping[str, int]) -> QueueState:
-    return replace(queue, depth=depths.get(queue.name))
+def _with_depth(queue: QueueState, depths: Mapping[str, tuple[int, int | None]]) -> QueueState:
+    depth, letters = depths.get(queue.name, (None, None))
+    return replace(queue, depth=depth, letters=letters)
 
 
-def _messages(name: str) -> str:
+async def _depths(broker: Broker, name: str) -> tuple[int, int | None]:
+    from aogconsole.reingestion import overview
     from aogconsole.reingestion.item import Queue
 
-    return Queue(name).messages
+    queue = Queue(name)
+    return await broker.depth(queue.messages), await overview.letters(broker, queue)

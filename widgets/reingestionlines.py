@@ -136,6 +136,8 @@ def further(board: ReingestionBoard, now: datetime) -> PanelLine:
     for number, queue in enumerate(board.queues):
         of = f"{queue.name.upper()} " if number else ""
         parts.append((f"{of}depth {'-' if queue.depth is None else queue.depth}", "dim" if queue.depth is None else ""))
+        if queue.letters:
+            parts.append((f"{of}dead letters {queue.letters}", "warn"))
         if queue.oldest is not None:
             parts.append((f"{of}oldest waits {span(now - queue.oldest)}", ""))
     lately = [sum(queue.hours[-1][place] + queue.hours[-2][place] for queue in board.queues if len(queue.hours) > 1)

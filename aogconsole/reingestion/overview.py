@@ -32,8 +32,8 @@ UNKNOWN: Mapping[str, None] = dict.fromkeys(
 
 async def overview(metadata: Metadata, broker: Broker | None, queue: Queue) -> dict[str, Any]:
     """How one queue is. Raises nothing for what cannot be reached; `reached` tells."""
-    (told, database), (depth, letters, line) = await asyncio.gather(_table(metadata, queue), _depth(broker, queue))
-    asked = {"queue_depth": depth, "dead_letters": letters, "broker": line}
+    (told, database), (depth, dead_letters, line) = await asyncio.gather(_table(metadata, queue), _depth(broker, queue))
+    asked = {"queue_depth": depth, "dead_letters": dead_letters, "broker": line}
     return {"queue": queue.value, **told, **asked, "metadata": database}
 
 
@@ -48,7 +48,7 @@ async def _depth(broker: Broker | None, queue: Queue) -> tuple[int | None, int |
         return None, None, None
     try:
         async with asyncio.timeout(PATIENCE):
-            return await broker.depth(queue.messages), await _letters(broker, queue), CONNECTED
+            return await broker.depth(queue.messages), await letters(broker, queue), CONNECTED
     except AogError as error:
         return None, None, _said(error)
     except TimeoutError:
@@ -56,7 +56,7 @@ async def _depth(broker: Broker | None, queue: Queue) -> tuple[int | None, int |
         return None, None, f"the broker did not answer within {PATIENCE:g} s{why}"
 
 
-async def _letters(broker: Broker, queue: Queue) -> int | None:
+async def letters(broker: Broker, queue: Queue) -> int | None:
     """Dead letters of a work queue, and the events' with ALMA's; None: a site has made its queues without them."""
     try:
         names = [queue.messages, *([OUR_EVENTS] if queue is Queue.ALMA else [])]

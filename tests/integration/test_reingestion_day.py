@@ -12,6 +12,8 @@ import pytest
 from aogconsole import config, reingestionsite
 from aogconsole.reingestion.item import Item, Kind, Queue, State
 from aogconsole.reingestion.messages import EVENTS, OUR_EVENTS
+from aogconsole.reingestionboard import ReingestionBoard
+from aogconsole.reingestionwatch import ReingestionWatch
 from backends.reingestion_ports import Message
 from backends.topology import dead
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
@@ -159,5 +161,14 @@ def test_a_message_that_nobody_can_read(site: Site, ngas: Ngas, rabbitmq: Vhost)
     while (told := site.call("reingestion")["dead_letters"]) != 2:
         assert time.monotonic() < until, told
     assert b"dead letters   2 (`aogconsole broker dead` shows them)" in call(site.file, "reingestion").out
+    boards = list[ReingestionBoard]()
+    watch = ReingestionWatch(config.load(site.file), boards.append)
+    watch.start()
+    try:
+        while not any(queue.letters == 2 for board in boards[-1:] for queue in board.queues):
+            assert time.monotonic() < until + 10.0, boards[-1:]
+            time.sleep(0.05)
+    finally:
+        watch.close()
     shown = {one["queue"]: [letter["id"] for letter in one["letters"]] for one in site.call("broker", "dead")["queues"]}
     assert shown == {dead(WORK): ["1:1"], dead(OTHER): [], dead(OUR_EVENTS): ["e"]}

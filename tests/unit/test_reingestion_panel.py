@@ -97,6 +97,7 @@ def test_a_number_that_is_not_none_is_seen_in_the_chart() -> None:
         ({"runners": ()}, "no runner"),
         ({"runners": (Runner("one", "running", NOW - timedelta(minutes=5)),)}, "no runner"),
         ({"runners": (Runner("one", "running", NOW, "slurmctld is away"),)}, "1 runner: slurmctld is away"),
+        ({"queues": (QueueState("alma", 4, depth=3, letters=2),)}, "depth 3 · dead letters 2"),
         ({"queues": ()}, "No item has been found yet."),
         ({"told": False}, "The metadata database is being asked."),
         ({"told": False, "lights": (Light("metadata", False, "no route"),)}, "! metadata: no route"),
