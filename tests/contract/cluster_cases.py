@@ -18,6 +18,7 @@ import pytest
 
 from aogconsole.ids import MousUid, ProjectCode
 from aogconsole.stagecalms.job import TAR, Generation, Work
+from backends.cluster import SshCluster
 from backends.cluster_ports import Cluster, NodeRefused, WorkState
 from tests.support.nodes import ClusterSite, new_token
 
@@ -109,6 +110,11 @@ class Bench:
         return [pid for node in self.site.nodes.values() for pid in node.workers()]
 
 
+def bench_of(site: ClusterSite, folder: Path, **changes: object) -> Bench:
+    """A bench for these nodes, by ssh; `changes` are of the settings."""
+    return Bench(SshCluster(site.settings(**changes)), site, folder)
+
+
 Case = Callable[[Bench], Awaitable[None]]
 CASES: dict[str, Case] = {}
 
@@ -158,7 +164,8 @@ async def another_number(bench: Bench) -> None:
     """A directory of somebody else is left alone, with our mark of another run or without any."""
     first = await bench.placed()
     for node in bench.site.nodes.values():
-        (node.work / "WORK11019").mkdir(exist_ok=True)
+        for name in ("WORK11018", "WORK11019"):
+            (node.work / name).mkdir(exist_ok=True)
     for number in (11018, 11019):
         second = await bench.place(number)
         assert second
