@@ -236,6 +236,7 @@ class StagingHost:
         if ended.status >= 0:
             assert (ended.status == 0) == ended.completed == (token in served), str(ended)
             assert ended.completed or FAILED.search(ended.out), str(ended)
+            assert all(line.startswith("stagecalms: ") for line in ended.err.splitlines()), str(ended)
 
     async def check_swept(self, failed: Sequence[Ended] = (), seconds: float = 10) -> None:
         """After the next start: nothing is left but what the failure blocks of `failed` named."""
