@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import secrets
 import shlex
@@ -213,7 +214,10 @@ class SshCluster:
         fast = await self._ssh.preferring(node, "KexAlgorithms", "curve25519-sha256")
         answer = dict(await self._ssh.ask(node, "probe", str(folder), options=fast))
         with _understood(node, "probe"):
-            return NodeState(float(answer["load"]) / max(1, int(answer["cpus"])), int(answer["free"]))
+            load = float(answer["load"])
+            if not 0 <= load < math.inf:
+                raise ValueError
+            return NodeState(load / max(1, int(answer["cpus"])), int(answer["free"]))
 
 
 @contextlib.contextmanager
