@@ -112,12 +112,15 @@ class _Run:
     async def whole(self) -> None:
         """All of it. Raises what stops it."""
         site = self.site
-        await sweep(self.records, self.cluster, site.web_root, complain, SWEEP_SECONDS)
+        swept: list[str] = []  # told below the first line, which is the address's: aogremote's log has both streams
+        await sweep(self.records, self.cluster, site.web_root, swept.append, SWEEP_SECONDS)
         async with slot(site.root, site.slots, complain, site.command):
             self.record = self.records.create(self.job, self.directory)
             served.make(site.web_root, self.job.token)
             self.teller.keep(self.directory / served.LOG)
             self.teller.say(words.accessible(self.job.url(site.url)))
+            for line in swept:
+                complain(line)
             async with self.records.mous(self.job.mous, self._wait_for_another):
                 await self._stage(self.record)
 
