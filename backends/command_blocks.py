@@ -68,7 +68,13 @@ class CommandBlocks:
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process._transport.close()  # type: ignore[attr-defined]  # lets go of pipes that others hold
+            # a transport that is closed before its process has ended complains on standard error
+            ended = asyncio.ensure_future(process.wait())
+            try:
+                await asyncio.wait([ended], timeout=1)
+            finally:
+                process._transport.close()  # type: ignore[attr-defined]  # lets go of pipes that others hold
+                await asyncio.shield(ended)
 
 
 async def _heard(process: asyncio.subprocess.Process) -> tuple[bytearray, bytearray]:
