@@ -1,7 +1,7 @@
 """A private cluster: real OpenSSH servers on 127.0.0.2, .3 and .4, each a node with processes and a home of its own.
 
-libnss-wrapper names the account. The nodes share the folder of working directories, as on a network file system; with
-`own_folders` each has its own at the same path (a mount name space, which takes root: else they share it after all).
+libnss-wrapper names the account. Each node has a folder of working directories of its own, at the same path on all (a
+mount name space, which takes root); else, and with `shared`, they share it, as on a network file system.
 """
 
 from __future__ import annotations
