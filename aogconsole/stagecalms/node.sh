@@ -225,7 +225,7 @@ do_begin() {
     sync "$dir/worker" "$dir/worker.words" 2>/dev/null
     if [ "$how" = held ]; then
         # the calibrator shall find what it finds without a scheduler
-        { export -p >"$dir/environment" && : >"$dir/go"; } 2>/dev/null || cannot_begin
+        { true >"$dir/environment" && export -p >"$dir/environment" && true >"$dir/go"; } 2>/dev/null || cannot_begin
         say begun held
         finish
     fi
@@ -268,7 +268,7 @@ do_follow() {
     if ! [ -e "$dir/log" ]; then
         [ "$run_state" != made ] || die "no worker was begun in $work"
         [ "$run_state" = running ] || exit 0
-        : 2>/dev/null >>"$dir/log" || die "the log in $work cannot be written"
+        { true >>"$dir/log"; } 2>/dev/null || die "the log in $work cannot be written"
     fi
     watch_worker </dev/null >/dev/null 2>&1 &
     watcher=$!
@@ -293,16 +293,19 @@ do_packed() {
     finish
 }
 
-# No worker begins after the mark `ended`; one that was just beginning is waited for.
+# No worker begins after the mark `ended`; one that was just beginning is waited for. A mark that cannot be made (a
+# full disk) hinders nothing. Where the number is another run's, only what carries our token is ended.
 do_end() {
     enter
     if has_our_mark "$number"; then
-        : 2>/dev/null >"$dir/ended"
+        { true >"$dir/ended"; } 2>/dev/null
         tries=0
         while [ "$tries" -lt 40 ] && ! [ -e "$dir/pid" ] && is_starting; do
             tries=$((tries + 1))
             sleep 0.05
         done
+    else
+        dir=$hidden/.stagecalms
     fi
     end_all
     finish

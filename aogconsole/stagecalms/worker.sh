@@ -58,7 +58,7 @@ calibrate() {
 pack() {
     ms=$1.ms.split.cal
     part=$tars/$ms.tar.part
-    : >"$part" && mkfifo "$dir/fifo" || return 1
+    true >"$part" && mkfifo "$dir/fifo" || return 1
     sha256sum <"$dir/fifo" >"$dir/sum" &
     summing=$!
     # shellcheck disable=SC2086

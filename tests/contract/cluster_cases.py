@@ -257,6 +257,27 @@ async def ended_with_all_it_began(bench: Bench) -> None:
 
 
 @case
+async def ends_only_its_own(bench: Bench) -> None:
+    """The number is another run's now, or was all the time: that one's worker goes on."""
+    work = await bench.begun(bench.generation(GATE=bench.gate))
+    await bench.cluster.end(Work(work.node, work.directory, new_token()))
+    assert (await bench.cluster.state(work)).state == "running"
+    bench.gate.touch()
+    assert (await bench.log(work)).endswith(b"Done. Please find results in current directory.\n")
+    assert (await bench.cluster.state(work)).status == 0
+
+
+@case
+async def ended_without_a_note(bench: Bench) -> None:
+    """A worker is ended although its directory can hold nothing more: a full disk, or one that only reads."""
+    work = await bench.begun(bench.generation(GATE=bench.gate))
+    # root may write anywhere; but nobody writes what is a directory
+    (bench.inside(work) / ".stagecalms/ended").mkdir()
+    await bench.cluster.end(work)
+    await within(10, lambda: not bench.workers())
+
+
+@case
 async def never_begun_after_the_end(bench: Bench) -> None:
     """A start that was under way when the run was ended comes too late."""
     work = await bench.placed()
