@@ -236,6 +236,22 @@ async def missing_ms(bench: Bench) -> None:
 
 
 @case
+async def packs_what_may_only_be_read(bench: Bench) -> None:
+    """As it is when it was copied from a store with its modes: it is packed, and goes."""
+    text = """shift 2
+    for block; do
+        mkdir "$block.ms.split.cal" "$block.ms.split.cal/ANTENNA"
+        echo x >"$block.ms.split.cal/ANTENNA/table.info"
+        chmod -R a-w "$block.ms.split.cal"
+    done"""
+    work = await bench.begun(bench.script(text))
+    assert await bench.log(work) == b""
+    assert (await bench.cluster.state(work)).status == 0
+    assert [tar.name for tar in await bench.cluster.packed(work)] == [f"{block}{TAR}" for block in BLOCKS]
+    assert [path.name for path in bench.inside(work).iterdir()] == [".stagecalms"]
+
+
+@case
 async def ended_with_all_it_began(bench: Bench) -> None:
     """A child that left the session and hears no TERM too; and no worker begins afterwards."""
     generation = bench.script(
