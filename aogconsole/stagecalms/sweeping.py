@@ -80,7 +80,9 @@ def _remove(folder: int, token: str, tell: Tell) -> bool:
         os.rename(token, doomed, src_dir_fd=folder, dst_dir_fd=folder)
         tell(f"Left by a killed run, removed: the incomplete staging directory {token}.")
     try:
-        if not is_directory_of_ours(os.lstat(doomed, dir_fd=folder)):
+        status = os.lstat(doomed, dir_fd=folder)
+        # an open one is the expiry's, that has taken nothing from it yet, and may put it back
+        if not is_directory_of_ours(status) or status.st_mode & 0o077 or kept(folder, doomed):
             return True
     except FileNotFoundError:
         return True

@@ -268,6 +268,22 @@ async def test_a_removal_that_was_cut_off_is_finished(host: Host, tmp_path: Path
     assert host.left() == 0
 
 
+@pytest.mark.parametrize("kind", ["open", "kept"])
+async def test_what_the_expiry_may_put_back_stays(host: Host, tmp_path: Path, kind: str) -> None:
+    """A complete one that was just put out of reach, or one that somebody has marked in that moment."""
+    record = host.begin()
+    doomed = host.web_root / f".deleting-{record.job.token}"
+    record.directory.rename(doomed)
+    if kind == "open":
+        doomed.chmod(0o755)
+    else:
+        (doomed / ".donotremove").touch()
+    record.close()
+    await host.sweep(ScriptedCluster(tmp_path))
+    assert (doomed / "stagecalms.log").exists()
+    assert host.left() == 0
+
+
 @pytest.mark.parametrize("careless", ["ends nothing", "keeps no failed one"])
 async def test_a_careless_one_is_caught(
     host: Host, cluster: SshCluster, cluster_site: ClusterSite, careless: str, monkeypatch: pytest.MonkeyPatch
