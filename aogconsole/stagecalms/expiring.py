@@ -124,6 +124,8 @@ def _expire(folder: int, name: str, days: int, live: Collection[str], now: datet
             os.rename(name, name.removeprefix(PREFIX), src_dir_fd=folder, dst_dir_fd=folder)
             return Decision(name, "kept", f"{decision.why}; its deletion had not begun, and it is put back")
         return _delete(folder, entry, decision) if decision.done == "would delete" else decision
+    except FileNotFoundError:  # another expiry was quicker
+        raise
     except OSError as error:
         return Decision(name, "failed", f"{decision.why}; cannot be deleted: {error.strerror}")
 

@@ -208,6 +208,21 @@ def test_what_goes_meanwhile_stops_nothing(web_root: Path) -> None:
     assert [one.name for one in decisions] == [name_of(3)]
 
 
+def test_two_at_once(web_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other has just deleted is no failure."""
+    put(web_root, name_of(1), 40)
+    gone = put(web_root, name_of(2), 40)
+    rename = os.rename
+
+    def late(source: str, target: str, **rest: int) -> None:
+        if source == gone.name:
+            shutil.rmtree(gone)
+        rename(source, target, **rest)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert dones(run(web_root)) == {name_of(1): "deleted"}
+
+
 def test_a_mount_is_not_crossed(web_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside or on the directory; one that only begins with its name is another's."""
     inside, on, beside = (put(web_root, name_of(number), 40) for number in (1, 2, 3))
