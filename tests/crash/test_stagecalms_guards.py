@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,17 +60,28 @@ def moments(guard: str, times: int = KILLS) -> Iterator[Moment]:
         yield moment
 
 
-def host_of(site: ClusterSite, **changes: object) -> StagingHost:
-    """A staging host beside the cluster."""
-    calibrator = Calibrator(site.folder / "calibrator")
-    calibrator.order(megabytes=2, pace=0.15)
-    return StagingHost(site.folder / "staging", site, calibrator, **changes)  # type: ignore[arg-type]
+HostMaker = Callable[..., StagingHost]
+
+
+@pytest.fixture
+def host_of() -> Iterator[HostMaker]:
+    """A maker of staging hosts: `host_of(cluster_site, patience=2)`; all are ended with the test."""
+    with contextlib.ExitStack() as ends:
+
+        def make(site: ClusterSite, **changes: Any) -> StagingHost:
+            calibrator = Calibrator(site.folder / "calibrator")
+            calibrator.order(megabytes=2, pace=0.15)
+            host = StagingHost(site.folder / "staging", site, calibrator, **changes)
+            ends.callback(host.close)
+            return host
+
+        yield make
 
 
 # -- two requests for one MOUS -----------------------------------------------------------------------------------------
 
 
-async def test_two_requests_for_one_mous_share_one_generation(cluster_site: ClusterSite) -> None:
+async def test_two_requests_for_one_mous_share_one_generation(cluster_site: ClusterSite, host_of: HostMaker) -> None:
     """The second comes at any moment of the first, or after it."""
     host = host_of(cluster_site)
     for moment in moments("shared"):
@@ -84,7 +96,7 @@ async def test_two_requests_for_one_mous_share_one_generation(cluster_site: Clus
         await host.check_swept()
 
 
-async def test_whoever_waits_goes_on_when_the_other_is_killed(cluster_site: ClusterSite) -> None:
+async def test_whoever_waits_goes_on_when_the_other_is_killed(cluster_site: ClusterSite, host_of: HostMaker) -> None:
     """The second finds what the first has staged, or does it itself."""
     host = host_of(cluster_site)
     for moment in moments("shared and killed"):
@@ -104,7 +116,7 @@ async def test_whoever_waits_goes_on_when_the_other_is_killed(cluster_site: Clus
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_killed_stagecalms(cluster_site: ClusterSite) -> None:
+async def test_a_killed_stagecalms(cluster_site: ClusterSite, host_of: HostMaker) -> None:
     """Then the same request again."""
     host = host_of(cluster_site)
     for moment in moments("stagecalms killed"):
@@ -119,7 +131,7 @@ async def test_a_killed_stagecalms(cluster_site: ClusterSite) -> None:
         await host.check_swept()
 
 
-async def test_a_killed_node(cluster_site: ClusterSite) -> None:
+async def test_a_killed_node(cluster_site: ClusterSite, host_of: HostMaker) -> None:
     """It stays dead, or comes back within the patience: without the worker."""
     host = host_of(cluster_site, nodes=NODES[:1], patience=2)
     node, failed = cluster_site.nodes["arcp1"], list[Ended]()
@@ -151,7 +163,7 @@ async def link(site: ClusterSite, name: str = "arcp1") -> AsyncIterator[TcpProxy
         site.route(name)
 
 
-async def test_a_link_that_is_cut_and_comes_back(cluster_site: ClusterSite) -> None:
+async def test_a_link_that_is_cut_and_comes_back(cluster_site: ClusterSite, host_of: HostMaker) -> None:
     """Reset, frozen for a while, or frozen and then reset, up to three times: it goes on."""
     host = host_of(cluster_site, nodes=NODES[:1])
     chosen = random.Random(f"{SEED} kinds")
@@ -178,7 +190,7 @@ async def test_a_link_that_is_cut_and_comes_back(cluster_site: ClusterSite) -> N
             await host.check_swept()
 
 
-async def test_a_link_that_stays_away(cluster_site: ClusterSite) -> None:
+async def test_a_link_that_stays_away(cluster_site: ClusterSite, host_of: HostMaker) -> None:
     """Refused or silent for longer than the patience: failed, and what goes on there is ended by the next start."""
     host = host_of(cluster_site, nodes=NODES[:1], patience=2)
     failed = list[Ended]()
@@ -229,7 +241,7 @@ def needs_mounts(node: ClusterNode) -> None:
         pytest.skip("a small disk needs the right to mount one")
 
 
-async def test_a_full_disk_on_the_node(new_cluster_site: Callable[..., ClusterSite]) -> None:
+async def test_a_full_disk_on_the_node(new_cluster_site: Callable[..., ClusterSite], host_of: HostMaker) -> None:
     """It fills up at any moment; some room may be left, or none."""
     site = new_cluster_site(mounts={"arcp1": "size=24m"})
     needs_mounts(site.nodes["arcp1"])
@@ -268,7 +280,9 @@ def small_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pa
         yield make
 
 
-async def test_a_full_disk_on_the_staging_host(cluster_site: ClusterSite, small_web: Callable[[Path], int]) -> None:
+async def test_a_full_disk_on_the_staging_host(
+    cluster_site: ClusterSite, small_web: Callable[[Path], int], host_of: HostMaker
+) -> None:
     """It fills up at any moment; some room may be left, or none."""
     needs_mounts(cluster_site.nodes["arcp1"])
     host, failed = host_of(cluster_site), list[Ended]()
@@ -301,7 +315,9 @@ async def after(host: StagingHost, failed: list[Ended] | None = None) -> None:
 # -- the harness itself ------------------------------------------------------------------------------------------------
 
 
-async def test_a_command_that_serves_too_early_and_does_not_sweep_is_caught(cluster_site: ClusterSite) -> None:
+async def test_a_command_that_serves_too_early_and_does_not_sweep_is_caught(
+    cluster_site: ClusterSite, host_of: HostMaker
+) -> None:
     """By the same checks as above. The right command then ends a calibrator that hears no SIGTERM."""
     host, uid = host_of(cluster_site), mous(next(NUMBERS))
     host.command = f"""

@@ -118,8 +118,9 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL, to it alone: what it started is left to itself."""
-        if self.process.returncode is None:
-            os.kill(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may just have ended
+            if self.process.returncode is None:
+                os.kill(self.process.pid, signal.SIGKILL)
 
     async def end(self, seconds: float = 90) -> Ended:
         """Wait for its end; its output may be held open by what it started, and is not waited for long."""
@@ -209,6 +210,12 @@ class StagingHost:
     async def run(self, uid: str, seconds: float = 90) -> Ended:
         """One to its end."""
         return await (await self.start(uid)).end(seconds)
+
+    def close(self) -> None:
+        """End what a test has left running."""
+        for pid in _with_home(self.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     # -- what must hold ------------------------------------------------------------------------------------------
 
