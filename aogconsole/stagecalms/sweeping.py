@@ -111,7 +111,7 @@ async def _sweep_node(
             tell(f"Left by a run for MOUS {record.job.mous}, {what} {clean(str(work.directory))} on {node}.")
     except TimeoutError:
         tell(f"Node {node} does not answer in time: what a killed run left there stays for now.")
-    except AogError as error:
+    except (AogError, OSError) as error:  # no ssh is here, or no more processes
         tell(f"What a killed run left on node {node} stays for now: {clean(str(error))}.")
 
 
@@ -125,6 +125,6 @@ async def _forget(waiting: Sequence[Record], cluster: Cluster, tell: Tell, secon
                 done.append(record)
     except TimeoutError:
         tell(f"The cluster does not answer within {seconds:g} s: a killed run's job there stays for now.")
-    except AogError as error:
+    except (AogError, OSError) as error:
         tell(f"A killed run's job stays for now: {clean(str(error))}.")
     return done

@@ -214,6 +214,22 @@ async def test_a_job_that_cannot_be_ended_stays_noted(host: Host, tmp_path: Path
     assert cluster.calls == ["forget", "forget"]
 
 
+async def test_without_ssh_the_sweep_fails_nothing(host: Host, tmp_path: Path) -> None:
+    """The run that sweeps says itself what is missing; what is on the node stays noted."""
+    record = host.begin()
+    record.placed(Work(ScriptedCluster(tmp_path).node, PurePosixPath("/w/WORK10000"), record.job.token))
+    record.close()
+    cluster = ScriptedCluster(tmp_path)
+
+    def missing(call: str) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "ssh")
+
+    cluster.meanwhile = missing
+    await host.sweep(cluster)
+    assert host.left() == 1
+    assert "No such file or directory: 'ssh'" in host.told[-1]
+
+
 def kept(directory: Path, _: Path) -> None:
     """One that somebody has marked."""
     directory.mkdir(mode=0o700)
