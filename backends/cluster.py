@@ -90,6 +90,9 @@ class SshCluster:
             except (LinkCut, NodeRefused) as problem:
                 tell(words.skipped(node, problem.hint))
                 del states[node]
+                if isinstance(problem, LinkCut):
+                    # it may have been made: in a folder that nodes share this one would be both a leftover and in use
+                    work = another(work)
         return None
 
     async def forget(self, token: str) -> None:
@@ -103,8 +106,7 @@ class SshCluster:
             answer = await self._ssh.ask(work.node, "make", str(work.directory), work.token)
             if ("made", "taken") not in answer:
                 return work
-            number = 10_000 + secrets.randbelow(90_000)
-            work = Work(work.node, work.directory.with_name(f"WORK{number}"), work.token)
+            work = Work(work.node, another(work.directory), work.token)
         raise NodeRefused(f"{work.node} has no number free in {work.directory.parent}", "no number free")
 
     async def begin(self, work: Work, generation: Generation) -> None:
@@ -218,6 +220,11 @@ class SshCluster:
             if not 0 <= load < math.inf:
                 raise ValueError
             return NodeState(load / max(1, int(answer["cpus"])), int(answer["free"]))
+
+
+def another(directory: PurePosixPath) -> PurePosixPath:
+    """A working directory of another number."""
+    return directory.with_name(f"WORK{10_000 + secrets.randbelow(90_000)}")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from aogconsole.errors import InvalidId, LaunchError, OutsideError
 from aogconsole.stagecalms.job import Generation, Node, Work
-from backends.cluster import ClusterSettings, SshCluster
+from backends.cluster import ClusterSettings, SshCluster, another
 from backends.cluster_ports import Making, NodeRefused, Packed, Tell, WorkState
 from backends.slurm_queue import DOWN, SlurmJob, SlurmQueue
 
@@ -165,6 +165,7 @@ class SlurmCluster:
             if found:
                 return found
             await wait.give_back(job)
+            work = another(work)  # see SshCluster.place
         return None
 
     def _node(self, name: str, old: bool) -> Node:

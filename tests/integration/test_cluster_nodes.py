@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from aogconsole.stagecalms.job import Generation, Node, Work
 from aogconsole.stagecalms.nodeside import Verb, render
 from backends.cluster import ClusterSettings, SshCluster
 from backends.cluster_ports import LinkCut, NodeRefused
-from backends.cluster_ssh import failure, home_options
+from backends.cluster_ssh import SshClient, failure, home_options
 from tests.contract.cluster_cases import BLOCKS, CASES, bench_of
 from tests.support.clustering import add_hosts, no_children, silent_port, unused
 from tests.support.nodes import NODES, ClusterSite
@@ -87,6 +88,30 @@ async def test_the_next_best_node(new_cluster_site: NewSite, tmp_path: Path) -> 
     assert len(bench.told) == 1
     assert bench.told[0].startswith(f"Node {skipped} is skipped: a directory cannot be made in")
     assert bench.directories() == ["WORK11018"]
+
+
+async def test_what_may_have_been_made_is_not_used_as_well(
+    cluster_site: ClusterSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is lost: the next node makes another, so that the first can be removed wherever it is seen."""
+    ask = SshClient.ask
+    cuts: list[Node] = []
+
+    async def cut(client: SshClient, node: Node, verb: Verb, *words: str, **more: Any) -> list[tuple[str, str]]:
+        answer = await ask(client, node, verb, *words, **more)
+        if verb == "make" and not cuts:
+            cuts.append(node)
+            raise LinkCut(f"{node} is gone", "gone")
+        return answer
+
+    monkeypatch.setattr(SshClient, "ask", cut)
+    bench = bench_of(cluster_site, tmp_path)
+    work = await bench.place()
+    assert work == bench.noted[1]
+    assert cuts == [bench.noted[0].node] != [work.node]
+    assert bench.noted[0].directory != work.directory
+    await bench.cluster.remove(bench.noted[0])
+    assert bench.directories() == [work.directory.name]
 
 
 async def test_old_projects(cluster_site: ClusterSite, tmp_path: Path) -> None:
