@@ -482,6 +482,8 @@ do_keep() {
         (set -C && : >.donotremove) 2>/dev/null || die "a .donotremove cannot be put into $1"
     fi
     [ -z "$since" ] || touch -m -d "@$since" . 2>/dev/null
+    # who deletes takes it out of reach, and then looks for the mark once more: one of the two sees the other
+    [ "${2-}" = off ] || is_kept "$top/$1" || die "the staged directory $1 is being deleted"
     say aogremote 1
 }
 

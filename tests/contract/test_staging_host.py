@@ -405,6 +405,21 @@ async def test_staged_directories_and_keep(host: SshStagingHost, staging_site: S
     assert not list(tmp_path.iterdir())
 
 
+async def test_a_directory_that_goes_is_not_said_to_be_kept(staging_site: StagingSite) -> None:
+    """The deletion takes it out of reach in the moment in which it is to be kept."""
+    name = new_token()
+    (staging_site.web_root / name).mkdir()
+    staging_site.hand_over()
+    program = staging_site.home / "aogremote"
+    text, marking = program.read_text(), "(set -C && : >.donotremove)"
+    assert text.count(marking) == 1
+    program.write_text(text.replace(marking, f'mv "$top/$1" "$top/.deleting-$1" && {marking}'))
+    host = SshStagingHost(staging_site.settings("forced"))
+    with pytest.raises(StagingError, match="is being deleted"):
+        await host.keep(name, True)
+    await host.close()
+
+
 async def test_a_directory_that_is_kept_keeps_its_time(host: SshStagingHost, staging_site: StagingSite) -> None:
     """It is the moment at which it was staged: its days go on being counted from there. Any mark is one."""
     name, linked = sorted(new_token() for _ in range(2))
