@@ -189,6 +189,28 @@ async def test_bash_for_sh(cluster_site: ClusterSite, tmp_path: Path, name: str)
     await CASES[name](bench_of(cluster_site, tmp_path))
 
 
+OLD_TOOLS = {
+    "sync": '[ $# -eq 0 ] || echo "sync: ignoring all arguments" >&2; exec /bin/sync',
+    "tar": 'case " $* " in *" --sort"*) echo "tar: unrecognized option" >&2; exit 64 ;; esac; exec /bin/tar "$@"',
+    "setsid": 'case $1 in -*) echo "usage: setsid program" >&2; exit 1 ;; esac; exec /usr/bin/setsid "$@"',
+    "flock": 'case $1 in -s | -n | -sn | -w) ;; -*) exit 64 ;; esac; exec /usr/bin/flock "$@"',
+}
+"""What those of RHEL5 (2007) do not know: words for sync, `--sort`, `setsid -f`, `flock -E` and on."""
+
+
+@pytest.mark.parametrize("name", ["whole_way", "ended_with_all_it_began", "packs_what_may_only_be_read"])
+async def test_old_tools(new_cluster_site: NewSite, tmp_path: Path, name: str) -> None:
+    """They do, and say nothing between the calibrator's lines."""
+    site = new_cluster_site(NODES[:1])
+    programs = site.nodes["arcp1"].home / "bin"
+    programs.mkdir()
+    for tool, text in OLD_TOOLS.items():
+        (programs / tool).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / tool).chmod(0o755)
+    (site.nodes["arcp1"].home / ".bashrc").write_text("PATH=$HOME/bin:$PATH\n")
+    await CASES[name](bench_of(site, tmp_path))
+
+
 # -- words -----------------------------------------------------------------------------------------------------------
 
 GENERATION = ("detached", "cal", "2012.1.00357.S", "uid___A002_X1_X2", "uid___A002_X1_X3")
