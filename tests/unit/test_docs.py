@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -146,6 +147,16 @@ def test_the_transcripts_of_the_staging_command() -> None:
         words.arrived_wrong(some),
     ):  # fmt: skip
         assert f"| `{line}` |" in page
+
+
+def test_the_configuration_of_ssh_lets_an_old_node_in(tmp_path: Path) -> None:
+    """OpenSSH takes what it finds first."""
+    shown = (DOCS / "stagecalms.md").read_text().split("named by `stagecalms.ssh_config`:")[1].split("Where a node's")[0]
+    (tmp_path / "config").write_text(shown)
+    for host, algorithm in (("arcp9.hq.eso.org", "ssh-ed25519"), ("arcp-rhel5.hq.eso.org", "ssh-rsa")):
+        argv = ["ssh", "-G", "-F", str(tmp_path / "config"), host]
+        told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
+        assert re.search(rf"^hostkeyalgorithms (\S+,)?{algorithm}$", told, re.MULTILINE), host
 
 
 def read(text: str, mous: str, status: int) -> transcript.Outcome:
