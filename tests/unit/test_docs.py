@@ -151,7 +151,8 @@ def test_the_transcripts_of_the_staging_command() -> None:
 
 def test_the_configuration_of_ssh_lets_an_old_node_in(tmp_path: Path) -> None:
     """OpenSSH takes what it finds first."""
-    shown = (DOCS / "stagecalms.md").read_text().split("named by `stagecalms.ssh_config`:")[1].split("Where a node's")[0]
+    page = (DOCS / "stagecalms.md").read_text()
+    shown = page.split("named by `stagecalms.ssh_config`:")[1].split("Where a node's")[0]
     (tmp_path / "config").write_text(shown)
     for host, algorithm in (("arcp9.hq.eso.org", "ssh-ed25519"), ("arcp-rhel5.hq.eso.org", "ssh-rsa")):
         argv = ["ssh", "-G", "-F", str(tmp_path / "config"), host]
