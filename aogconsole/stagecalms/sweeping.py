@@ -19,7 +19,7 @@ from aogconsole.stagecalms.deleting import PREFIX, delete, is_directory_of_ours,
 from aogconsole.stagecalms.job import Node, Work
 from aogconsole.stagecalms.records import Record, Records
 from aogconsole.text import clean
-from backends.cluster_ports import Cluster
+from backends.cluster_ports import Cluster, NodeRefused
 
 Tell = Callable[[str], None]
 REMOVING = 900.0
@@ -99,11 +99,15 @@ async def _sweep_node(
     try:
         for record, work in works:
             stays = record.failed and work == record.work
-            async with asyncio.timeout(seconds):
-                await cluster.end(work)
-            if not stays:
-                async with asyncio.timeout(REMOVING):
-                    await cluster.remove(work)
+            try:
+                async with asyncio.timeout(seconds):
+                    await cluster.end(work)
+                if not stays:
+                    async with asyncio.timeout(REMOVING):
+                        await cluster.remove(work)
+            except NodeRefused as error:  # it answers: what else is there may go
+                tell(f"{clean(str(work.directory))}, of a killed run, stays for now: {clean(str(error))}.")
+                continue
             if record.work is None and 0 <= time.time() - record.noted < DOUBT:
                 continue  # it may come yet: looked for once more by the next start
             record.gone(work)

@@ -17,6 +17,7 @@ from aogconsole.stagecalms.job import Generation, Job, Work
 from aogconsole.stagecalms.records import Record, Records
 from aogconsole.stagecalms.sweeping import sweep
 from backends.cluster import SshCluster
+from backends.cluster_ports import NodeRefused
 from tests.support.nodes import ClusterSite, new_token
 from tests.support.scriptedcluster import ScriptedCluster
 
@@ -212,6 +213,25 @@ async def test_a_job_that_cannot_be_ended_stays_noted(host: Host, tmp_path: Path
     await host.sweep(cluster)
     assert host.left() == 0
     assert cluster.calls == ["forget", "forget"]
+
+
+async def test_what_cannot_be_removed_is_in_nobodys_way(host: Host, tmp_path: Path) -> None:
+    """A directory with files of others, say: those of other runs on that node go all the same."""
+    cluster = ScriptedCluster(tmp_path)
+    for number in (10000, 10001):
+        record = host.begin()
+        record.placed(Work(cluster.node, PurePosixPath(f"/w/WORK{number}"), record.job.token))
+        record.close()
+
+    def first_removal(call: str) -> None:
+        if call == "remove" and cluster.calls.count("remove") == 1:
+            raise NodeRefused("it cannot be removed whole", "whole")
+
+    cluster.meanwhile = first_removal
+    await host.sweep(cluster)
+    assert cluster.calls.count("remove") == 2
+    assert host.left() == 1
+    assert len([line for line in host.told if line.endswith("stays for now: it cannot be removed whole.")]) == 1
 
 
 async def test_without_ssh_the_sweep_fails_nothing(host: Host, tmp_path: Path) -> None:
