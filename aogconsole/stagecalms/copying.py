@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aogconsole.errors import OutsideError, StorageError
 from aogconsole.stagecalms import words
-from aogconsole.stagecalms.digest import Digests
+from aogconsole.stagecalms.digest import Digests, of_whole
 from aogconsole.stagecalms.generating import PassOn, closing
 from aogconsole.stagecalms.job import Work
 from aogconsole.stagecalms.patience import Patience
@@ -77,12 +77,7 @@ async def _fetch(
     suspect = [tar for tar in packed if found.get(tar.name) != tar.sha256]
     if not suspect:
         return ()
-    again = Digests([into / tar.name for tar in suspect])
-    again.arrived()
-    try:
-        found = await in_thread(again.run)
-    finally:
-        again.stop()
+    found = await of_whole([into / tar.name for tar in suspect])
     return [tar for tar in suspect if found.get(tar.name) != tar.sha256]
 
 

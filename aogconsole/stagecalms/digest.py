@@ -7,6 +7,8 @@ import os
 import threading
 from pathlib import Path
 
+from aogconsole.stagecalms.threads import in_thread
+
 CHUNK = 1 << 20
 POLL = 0.02
 """Seconds between looks at a file that does not grow."""
@@ -68,8 +70,11 @@ def _is_still(descriptor: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(descriptor), path.stat())
 
 
-def sha256_of(path: Path) -> str | None:
-    """The checksum of a whole file; None when it cannot be read. Blocks."""
-    digests = Digests([path])
+async def of_whole(paths: list[Path]) -> dict[str, str]:
+    """The checksums of files that nobody writes any more, by name; none of what cannot be read."""
+    digests = Digests(paths)
     digests.arrived()
-    return digests.run().get(path.name)
+    try:
+        return await in_thread(digests.run)
+    finally:
+        digests.stop()

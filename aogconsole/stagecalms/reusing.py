@@ -12,10 +12,9 @@ from pathlib import Path
 from aogconsole.errors import StorageError
 from aogconsole.stagecalms import served, words
 from aogconsole.stagecalms.choice import Block
-from aogconsole.stagecalms.digest import Digests
+from aogconsole.stagecalms.digest import of_whole
 from aogconsole.stagecalms.generating import PassOn
 from aogconsole.stagecalms.job import TAR
-from aogconsole.stagecalms.threads import in_thread
 from aogconsole.text import clean, decode
 
 LINKING_SECONDS = 600.0
@@ -48,12 +47,7 @@ async def _held(directories: Sequence[Path], directory: Path, name: str) -> str 
         noted, held = served.noted_sum(tar), served.hold(tar, directory)
         if held is None:
             continue
-        digests = Digests([held])
-        digests.arrived()
-        try:
-            digest = (await in_thread(digests.run)).get(name)
-        finally:
-            digests.stop()
+        digest = (await of_whole([held])).get(name)
         if digest is not None and noted in (None, digest):
             return digest
         held.unlink()
