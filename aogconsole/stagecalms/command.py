@@ -148,6 +148,7 @@ def _hear() -> list[int]:
 
 def _stage(job: Job, given: Config, early: Sequence[int]) -> int:
     site, cluster, blocks = site_of(given), cluster_of(given), blocks_of(given)
+    _forget_secrets(given)
     from aogconsole.stagecalms.staging import complain, stage
     from aogconsole.stagecalms.telling import Teller
 
@@ -160,6 +161,13 @@ def _stage(job: Job, given: Config, early: Sequence[int]) -> int:
         complain("the data are staged and served, but not all of this could be written to standard output")
         return 1
     return 0 if staged else 1
+
+
+def _forget_secrets(given: Config) -> None:
+    """Those that the environment holds are read by now: ssh, rsync and the site's command shall not have them."""
+    for key, one in given.values.items():
+        if key.endswith("password") and str(one.value).startswith("env:"):
+            os.environ.pop(one.value.removeprefix("env:"), None)
 
 
 async def _until_told(run: Coroutine[None, None, bool], early: Sequence[int]) -> bool:

@@ -143,6 +143,21 @@ def test_told_to_stop_before_it_began(tmp_path: Path, number: signal.Signals) ->
     assert list(tmp_path.rglob("*.json")) == []
 
 
+def test_no_program_gets_the_password(tmp_path: Path) -> None:
+    """Whatever is in the environment of ssh; the rest of ours is."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ssh").write_text(f"#!/bin/sh\nenv >>{tmp_path}/seen\nexit 255\n")
+    (tmp_path / "bin" / "ssh").chmod(0o755)
+    text = SITE.replace('blocks = "blocks"', "") + '[archive]\ndsn = "127.0.0.1:1/ALMA"\npassword = "env:ARCHIVE"\n'
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    ended = run(tmp_path, JOB, text, PATH=path, ARCHIVE="canary-1", OTHER="other-1")
+    assert "ERROR: no cluster node could be taken" in ended.stdout, ended
+    seen = (tmp_path / "seen").read_text()
+    assert "OTHER=other-1" in seen
+    assert "canary" not in seen
+
+
 def built(folder: Path, text: str) -> config.Config:
     """This configuration, read."""
     (folder / "config.toml").write_text(text)
