@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import pwd
 import signal
@@ -217,7 +218,7 @@ async def child(argv: Sequence[str], **environment: str) -> AsyncIterator[Child]
         limit=CHUNK,
         env={**os.environ, **environment},
         process_group=0,  # a terminal's ^C is for us: we may have to speak to the node again
-        preexec_fn=_end_with_parent,
+        preexec_fn=functools.partial(_end_with, os.getpid()),
     )
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if not (stdin and stdout and stderr):
@@ -241,8 +242,10 @@ async def child(argv: Sequence[str], **environment: str) -> AsyncIterator[Child]
             await asyncio.shield(asyncio.gather(ended, complaint, return_exceptions=True))
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed before it could be heard of
+        os._exit(1)
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -176,6 +177,14 @@ async def test_children_end_with_us(new_cluster_site: NewSite, tmp_path: Path) -
         copying.kill()
         await copying.wait()
         await no_children(bench.site)
+
+
+@pytest.mark.parametrize(("parent", "said"), [("os.getppid()", "begun\n"), ("os.getppid() + 1", "")])
+def test_a_child_whose_parent_has_gone_does_not_begin(parent: str, said: str) -> None:
+    """Killed between the fork and the child's wish to be told of it."""
+    text = f"import os; from backends.cluster_ssh import _end_with; _end_with({parent}); print('begun')"
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=30)
+    assert (ran.stdout, ran.returncode) == (said, 0 if said else 1), ran
 
 
 # -- full disks ------------------------------------------------------------------------------------------------------
