@@ -27,10 +27,11 @@ class CopyFailed(OutsideError):
 
 def need_room(into: Path, packed: Sequence[Packed]) -> None:
     """Raises StorageError unless the tars fit into the web root."""
-    need = sum(tar.size for tar in packed)
+    tars = sum(tar.size for tar in packed)
+    need = tars + min(SPARE, tars)
     state = os.statvfs(into)
     free = state.f_bavail * state.f_frsize
-    if free < need + min(SPARE, need):
+    if free < need:
         raise StorageError(
             f"the web root's disk is full: the tars need {need / 1e9:.3f} GB, and {free / 1e9:.3f} GB are free",
             "delete staged data, or wait until some expires",
