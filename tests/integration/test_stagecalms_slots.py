@@ -7,7 +7,10 @@ import random
 import secrets
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from aogconsole.ids import MousUid, ProjectCode, Ticket
 from backends.ssh import SshStagingHost
@@ -88,6 +91,12 @@ async def day(site: StagingSite, host: SshStagingHost, seed: int, by_hand: int, 
     async with asyncio.timeout(60):
         while Counter(what for what, *_ in noted(site))["end"] < len(each):
             await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def staging_site(new_staging_site: Callable[..., StagingSite]) -> StagingSite:
+    """Its account may run this Python."""
+    return new_staging_site(python=True)
 
 
 async def test_never_more_than_two(staging_site: StagingSite) -> None:

@@ -59,6 +59,12 @@ exec {python} -c {command} --config {config} "$@"
 """
 
 
+@pytest.fixture
+def staging_site(new_staging_site: Callable[..., StagingSite]) -> StagingSite:
+    """Its account may run this Python."""
+    return new_staging_site(python=True)
+
+
 def archive_of(uid: str, blocks: dict[str, str]) -> str:
     """A delivered MOUS of a later project of the same PI, with the QA0 status of its execution blocks."""
     database, number = uid.replace("___", "://").replace("_", "/"), uid.split("_")[4]

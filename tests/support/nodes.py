@@ -26,12 +26,12 @@ import pytest
 
 from aogconsole.stagecalms.job import Node
 from backends.cluster import ClusterSettings
+from tests.support.accounts import dropping, passwd, python_account
 from tests.support.sshd import SSHD, WRAPPERS, make_keys
 
 ACCOUNT = "arcproc"
 NODES = ("arcp1.hq.eso.org", "arcp9.hq.eso.org", "arcp-rhel5.hq.eso.org")
 """The last is the one for old projects."""
-NOBODY = 65534
 
 CALIBRATOR = """#!/bin/sh
 # leaves an MS of each execution block, of FILES files; waits for GATE, ends with STATUS
@@ -47,15 +47,6 @@ done
 echo 'Done. Please find results in current directory.'
 exit "${STATUS:-0}"
 """
-
-
-def _ids() -> tuple[int, int]:
-    return (NOBODY, NOBODY) if os.geteuid() == 0 else (os.getuid(), os.getgid())
-
-
-def _drop() -> list[str]:
-    uid, gid = _ids()
-    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if os.geteuid() == 0 else []
 
 
 def _own_mounts() -> bool:
@@ -131,12 +122,12 @@ class ClusterNode:
 
     def _listen(self, port: int) -> bool:
         sshd = [str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config"), "-o", f"Port={port}"]
-        argv = [*_drop(), *sshd]
+        argv = [*dropping(*python_account()), *sshd]
         if self.limits:
             argv = ["prlimit", *self.limits, *argv]
         if self.own_mounts:
             inner, outer = shlex.quote(str(self.workdir)), shlex.quote(str(self.folder / "work"))
-            uid, gid = _ids()
+            uid, gid = python_account()
             mounting = f"mount --bind {outer} {inner}"
             if self.mount:
                 mounting = f"mount -t tmpfs -o {self.mount},uid={uid},gid={gid},mode=755 none {inner}"
@@ -313,8 +304,8 @@ def _furnish(node: ClusterNode, known_hosts: list[str]) -> None:
     make_keys(folder, "host_ed25519")
     key = (folder / "host_ed25519.pub").read_text().split()
     known_hosts.append(f"{node.name} {key[0]} {key[1]}\n")
-    uid, gid = _ids()
-    (folder / "passwd").write_text(f"{ACCOUNT}:x:{uid}:{gid}:pipeline:{node.home}:/bin/bash\n")
+    uid, gid = python_account()
+    (folder / "passwd").write_text(passwd(ACCOUNT, uid, gid, "pipeline", node.home))
     (folder / "group").write_text(f"{ACCOUNT}:x:{gid}:\n")
     (folder / "sshd_config").write_text(
         f"ListenAddress {node.address}\nHostKey {folder}/host_ed25519\nPidFile none\n"
@@ -349,13 +340,13 @@ def clusters() -> Iterator[Callable[..., ClusterSite]]:
             make_keys(site.folder, "client")
             (site.folder / "client.pub").chmod(0o644)
             # OpenSSH takes a key of another owner from root, and from the owner
-            os.chown(site.folder / "client", *_ids())
+            os.chown(site.folder / "client", *python_account())
             site.calibrator.write_text(CALIBRATOR)
             site.calibrator.chmod(0o755)
             workdir = Path(site.workdir)
             workdir.mkdir(mode=0o755)
             if os.geteuid() == 0:
-                os.chown(workdir, *_ids())
+                os.chown(workdir, *python_account())
             known_hosts: list[str] = []
             own_mounts = not shared and _own_mounts()
             for place, name in enumerate(names):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -25,6 +24,7 @@ import asyncssh
 import pytest
 
 from aogconsole.staging.remote import render_aogremote
+from tests.support.accounts import account, dropping, passwd, python_account
 
 if TYPE_CHECKING:
     from backends.ssh import SshSettings
@@ -39,13 +39,6 @@ echo "The staging directory of $*"
 """
 
 
-def _ids() -> tuple[int, int]:
-    if os.geteuid() != 0:
-        return os.getuid(), os.getgid()
-    nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid
-
-
 @dataclass
 class StagingSite:
     """One staging host. `command` is a name no other site has, for runs by hand are counted by name."""
@@ -56,6 +49,8 @@ class StagingSite:
     log: list[str] = field(default_factory=list)
     """The server's own words."""
     server: subprocess.Popen[str] | None = None
+    ids: tuple[int, int] = field(default_factory=account)
+    """The account's user and group."""
 
     @property
     def home(self) -> Path:
@@ -117,8 +112,7 @@ class StagingSite:
 
     def as_account(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a program as the account, as an operator's login would; ended with the site."""
-        uid, gid = _ids()
-        drop = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if os.geteuid() == 0 else []
+        drop = dropping(*self.ids)
         environment = {"HOME": str(self.home), "PATH": f"{os.environ['PATH']}:{self.home}/bin"}
         return subprocess.Popen(
             [*drop, *argv],
@@ -173,8 +167,7 @@ class StagingSite:
         pytest.fail("sshd does not start: " + "".join(self.log[-5:]))
 
     def _listen(self, port: int) -> bool:
-        uid, gid = _ids()
-        drop = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if os.geteuid() == 0 else []
+        drop = dropping(*self.ids)
         self.server = subprocess.Popen(
             [*drop, str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config"), "-o", f"Port={port}"],
             env={
@@ -220,7 +213,7 @@ class StagingSite:
         """Give the host's files to the account; the client's keys stay ours."""
         if os.geteuid() != 0:
             return
-        uid, gid = _ids()
+        uid, gid = self.ids
         for path in (
             self.home,
             self.web_root,
@@ -265,8 +258,8 @@ def _furnish(site: StagingSite, slots: int) -> None:
     forced, plain = (site.key(remote).with_suffix(".pub").read_text() for remote in ("forced", "plain"))
     restriction = f'restrict,command="{aogremote} --operator {OPERATOR}"'
     (folder / "authorized_keys").write_text(f"{restriction} {forced}{plain}")
-    uid, gid = _ids()
-    (folder / "passwd").write_text(f"{ACCOUNT}:x:{uid}:{gid}:staging:{site.home}:/bin/bash\n")
+    uid, gid = site.ids
+    (folder / "passwd").write_text(passwd(ACCOUNT, uid, gid, "staging", site.home))
     (folder / "group").write_text(f"{ACCOUNT}:x:{gid}:\n")
     (folder / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\nPidFile none\n"
@@ -283,13 +276,17 @@ def _furnish(site: StagingSite, slots: int) -> None:
 
 @pytest.fixture
 def new_staging_site() -> Iterator[Callable[..., StagingSite]]:
-    """A maker of staging hosts: `new_staging_site(slots=2)`; all are ended with the test."""
+    """A maker of staging hosts: `new_staging_site(slots=2)`; all are ended with the test.
+
+    `python`: the account may run this Python.
+    """
     if not (SSHD and WRAPPERS):
         pytest.skip("needs openssh-server and libnss-wrapper")
     with contextlib.ExitStack() as ends:
 
-        def make(slots: int = 2) -> StagingSite:
-            site = StagingSite(Path(tempfile.mkdtemp(prefix="aog-sshd-", dir="/tmp")))
+        def make(slots: int = 2, *, python: bool = False) -> StagingSite:
+            ids = python_account() if python else account()
+            site = StagingSite(Path(tempfile.mkdtemp(prefix="aog-sshd-", dir="/tmp")), ids=ids)
             ends.callback(site.close)
             _furnish(site, slots)
             site.start()
