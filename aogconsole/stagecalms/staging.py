@@ -97,6 +97,13 @@ async def _undisturbed(work: Coroutine[None, None, None]) -> None:
             await asyncio.shield(task)
 
 
+async def _soon(sweeping: asyncio.Future[None]) -> None:
+    """Wait for the sweep, but not long: the removal of much goes on beside the run. Raises what it raised."""
+    await asyncio.wait({sweeping}, timeout=SWEEP_SECONDS)
+    if sweeping.done():
+        sweeping.result()
+
+
 class _Run:
     def __init__(self, job: Job, site: Site, cluster: Cluster, blocks: Blocks, teller: Teller) -> None:
         self.job = job
@@ -112,22 +119,27 @@ class _Run:
     async def whole(self) -> None:
         """All of it. Raises what stops it."""
         site = self.site
-        swept: list[str] = []  # told below the first line, which is the address's: aogremote's log has both streams
-        await sweep(self.records, self.cluster, site.web_root, swept.append, SWEEP_SECONDS)
-        async with slot(site.root, site.slots, complain, site.command):
-            self.record = self.records.create(self.job, self.directory)
-            served.make(site.web_root, self.job.token)
-            self.teller.keep(self.directory / served.LOG)
-            self.teller.say(words.accessible(self.job.url(site.url)))
-            for line in swept:
-                complain(line)
-            async with self.records.mous(self.job.mous, self._wait_for_another):
-                await self._stage(self.record)
+        told: list[str] = []  # below the first line, which is the address's: aogremote's log has both streams
+        sweeping = asyncio.ensure_future(sweep(self.records, self.cluster, site.web_root, told.append, SWEEP_SECONDS))
+        sweeping.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is asked for below, or late
+        try:
+            await _soon(sweeping)
+            async with slot(site.root, site.slots, complain, site.command):
+                self.record = self.records.create(self.job, self.directory)
+                served.make(site.web_root, self.job.token)
+                self.teller.keep(self.directory / served.LOG)
+                self.teller.say(words.accessible(self.job.url(site.url)))
+                for line in told:
+                    complain(line)
+                async with self.records.mous(self.job.mous, self._wait_for_another):
+                    await self._stage(self.record, sweeping)
+        finally:
+            sweeping.cancel()  # not waited for: nothing may come between the completion block and the end
 
     def _wait_for_another(self) -> None:
         self.teller.say(words.waiting(str(self.job.mous)))
 
-    async def _stage(self, record: Record) -> None:
+    async def _stage(self, record: Record, sweeping: asyncio.Future[None]) -> None:
         old = choice.is_old(self.job.project, self.site.rhel5_before)
         work = await self._place(record, old=old)
         taken, left_out = await self._blocks()
@@ -142,6 +154,7 @@ class _Run:
         self.teller.say(words.DELETING_LOGS)
         served.tidy(self.directory, sums)
         removed = await self._remove(work)
+        await _soon(sweeping)
         await self._publish(sums, left_out)
         # it has completed, and has told so: whatever happens now, it has not failed
         try:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from aogconsole.errors import ArchiveError
+from aogconsole.stagecalms import staging
 from aogconsole.stagecalms.job import TAR, Job
 from aogconsole.stagecalms.records import Records
 from aogconsole.stagecalms.staging import Site, stage
@@ -184,6 +185,23 @@ async def test_success_as_in_the_procedure(host: Host) -> None:
     told.served(BLOCK)
     assert host.left() == []
     assert list((host.site.root / "stagecalms").glob("*.json")) == []
+
+
+async def test_a_sweep_that_takes_long_holds_nobody_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed run left is much, or its node hangs: the next begins, completes, and leaves the rest to others."""
+    ended = asyncio.Event()
+
+    async def slow(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(staging, "sweep", slow)
+    monkeypatch.setattr(staging, "SWEEP_SECONDS", 0.01)
+    told = await host.stage(host.job())
+    assert told.succeeded
+    await ended.wait()
 
 
 async def test_failure_as_in_the_procedure(host: Host) -> None:
