@@ -35,6 +35,8 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
 REASONS = {
+    "reset by peer": "connection reset",
+    "closed by remote host": "connection closed",
     "Connection refused": "refused",
     "timed out": "no answer",
     "not responding": "no answer",

@@ -113,7 +113,7 @@ has_our_mark() {
 
 find_work() {
     enter
-    has_our_mark "$number" || die "$work is not there, or not of this run"
+    has_our_mark "$number" || die "$work is not there, or not of this run: was the node restarted, or its disk emptied?"
 }
 
 is_starting() {

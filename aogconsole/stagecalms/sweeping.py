@@ -116,7 +116,7 @@ async def _sweep_node(
     except TimeoutError:
         tell(f"Node {node} does not answer in time: what a killed run left there stays for now.")
     except (AogError, OSError) as error:  # no ssh is here, or no more processes
-        tell(f"What a killed run left on node {node} stays for now: {clean(str(error))}.")
+        tell(f"What an earlier run left on node {node} stays for now: {clean(str(error))}.")
 
 
 async def _forget(waiting: Sequence[Record], cluster: Cluster, tell: Tell, seconds: float) -> list[Record]:
