@@ -122,7 +122,8 @@ class Host:
     def start(self, project: str = "2012.1.00357.S", enter: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """A run; its output is a pipe."""
         return subprocess.Popen(
-            self.argv(project, enter),
+            # in the background of a shell the tests ignore INT, and so would the run
+            ["env", "--default-signal=INT", *self.argv(project, enter)],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -283,7 +284,7 @@ def test_no_room_for_the_tars(host: Host) -> None:
     script = f'mount -t tmpfs -o size=200k none {shlex.quote(str(host.web_root))} && exec "$@"'
     host.settings["calibrator"] = f"SIZE=400000 {host.cluster.calibrator}"
     above = host.stage(enter=[*own, "sh", "-c", script, "sh"]).failed()
-    assert any(line.startswith("ERROR: the web root's disk is full: the tars need 0.000 GB") for line in above)
+    assert any(line.startswith("ERROR: the web root's disk is full: the tars need 0.001 GB") for line in above)
     assert "receiving incremental file list" not in above
 
 

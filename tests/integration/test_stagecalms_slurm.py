@@ -216,7 +216,7 @@ async def test_a_forgotten_job_is_submitted_again(slurm_site: SlurmSite) -> None
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has jobs of another account")
 async def test_another_account_s_job_is_told(slurm_site: SlurmSite) -> None:
     """It cannot see the working directory."""
-    cluster = slurm_site.cluster(environ=slurm_site.slurm.environment, begin=1.0)
+    cluster = slurm_site.cluster(environ=slurm_site.of_another(), begin=1.0)
     work = await place(slurm_site, cluster, new_token())
     with pytest.raises(NodeRefused, match=r"does not begin the work in .*/WORK11018") as caught:
         await cluster.begin(work, generation(slurm_site))

@@ -48,6 +48,13 @@ log.file.level = warning
 """
 
 
+def _stopped(pid: int) -> bool:
+    """Whether all of its threads stand still: the signal alone does not say so."""
+    return all(
+        task.read_text().rpartition(")")[2].split()[0] in "tT" for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
+
+
 @dataclass(frozen=True)
 class Node:
     """One broker: its folder and its ports."""
@@ -81,6 +88,8 @@ class Node:
         pid, _, start = (self.root / "node.pid").read_text().partition(" ")
         if started(int(pid)) == start:
             os.kill(int(pid), number)
+        if number == signal.SIGSTOP:
+            _until(lambda: _stopped(int(pid)), 30, "the broker to stand still")
         if number in (signal.SIGKILL, signal.SIGTERM):
             _until(lambda: not self.running(), 30, "the end of the broker")
 

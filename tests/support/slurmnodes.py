@@ -49,13 +49,21 @@ class SlurmSite:
         usual = self.slurm.environment
         return {**usual, "PATH": f"{self.programs}:{usual['PATH']}"}
 
-    def install(self, folder: Path) -> None:
+    def of_another(self) -> dict[str, str]:
+        """For Slurm's commands as an account has them that is not the node's; for root alone."""
+        folder = self.programs.with_name("others")
+        folder.mkdir()
+        self.install(folder, (65534, 65534) if self.node.home.stat().st_uid == 0 else (0, 0))
+        return {**self.environment, "PATH": f"{folder}:{self.environment['PATH']}"}
+
+    def install(self, folder: Path, ids: tuple[int, int] | None = None) -> None:
         """Put Slurm's commands there, as the account has them: with its configuration, and quick at the end."""
         settings = f"SLURM_CONF={self.slurm.environment['SLURM_CONF']} AOG_REMOVED=1"
         drop = ""
         if os.geteuid() == 0:
             account = self.node.home.stat()
-            drop = f"setpriv --reuid={account.st_uid} --regid={account.st_gid} --clear-groups"
+            uid, gid = ids or (account.st_uid, account.st_gid)
+            drop = f"setpriv --reuid={uid} --regid={gid} --clear-groups"
         for name in ("sbatch", "squeue", "scancel"):
             program = folder / name
             program.write_text(f'#!/bin/sh\nexec {drop} env {settings} {shutil.which(name)} "$@"\n')
