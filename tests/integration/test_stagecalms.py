@@ -122,8 +122,7 @@ class Host:
     def start(self, project: str = "2012.1.00357.S", enter: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """A run; its output is a pipe."""
         return subprocess.Popen(
-            # in the background of a shell the tests ignore INT, and so would the run
-            ["env", "--default-signal=INT", *self.argv(project, enter)],
+            self.argv(project, enter),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
