@@ -39,15 +39,7 @@ finish() {
 
 # -- words: the sender checked them, and here they are checked again ---------------------------------------------
 
-is_hex32() {
-    case $1 in *[!0-9a-f]*) return 1 ;; esac
-    [ ${#1} -eq 32 ]
-}
-
-is_number() {
-    case $1 in '' | *[!0-9]* | 0?*) return 1 ;; esac
-    [ ${#1} -le 15 ]
-}
+# words.sh is put in here
 
 is_folder() {
     case $1 in /*) ;; *) return 1 ;; esac
@@ -60,26 +52,6 @@ is_work() {
     number=${1##*/}
     case $number in WORK[1-9]*) number=${number#WORK} ;; *) return 1 ;; esac
     is_number "$number" && [ ${#number} -ge 5 ] && [ ${#number} -le 10 ]
-}
-
-is_project() {
-    year='[0-9][0-9][0-9][0-9].[0-9A-Z].[0-9][0-9][0-9][0-9][0-9]'
-    # shellcheck disable=SC2254  # a pattern on purpose
-    case $1 in
-        $year.[STVLP] | $year.[A-Z][A-Z] | $year.[A-Z][A-Z][A-Z] | $year.[A-Z][A-Z][A-Z][A-Z]) return 0 ;;
-    esac
-    return 1
-}
-
-is_uid_part() {
-    case $1 in '' | *[!0-9a-f]* | 0?*) return 1 ;; esac
-    [ ${#1} -le 12 ]
-}
-
-is_uid() {
-    case $1 in uid___A00[1-9]_X*_X*) ;; *) return 1 ;; esac
-    parts=${1#uid___A00?_X}
-    is_uid_part "${parts%%_X*}" && is_uid_part "${parts#*_X}"
 }
 
 is_calibrator() {

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Literal
 
 from aogconsole.errors import InvalidId
-from aogconsole.staging.remote import with_processes
+from aogconsole.staging.remote import with_shared
 
 Verb = Literal["probe", "make", "begin", "state", "follow", "packed", "end", "remove"]
 
@@ -32,7 +32,7 @@ def _program() -> str:
     here = files("aogconsole.stagecalms")
     worker = here.joinpath("worker.sh").read_text("utf-8")
     text = here.joinpath("node.sh").read_text("utf-8").replace("# worker.sh is put in here\n", worker, 1)
-    return with_processes(text)
+    return with_shared(text)
 
 
 def render(verb: Verb, *words: str) -> str:

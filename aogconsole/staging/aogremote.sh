@@ -44,38 +44,10 @@ say() {
 
 # -- words: the client checked them, and here they are checked again ---------------------------------------------
 
-is_hex32() {
-    case $1 in *[!0-9a-f]*) return 1 ;; esac
-    [ ${#1} -eq 32 ]
-}
-
-is_number() {
-    case $1 in '' | *[!0-9]* | 0?*) return 1 ;; esac
-    [ ${#1} -le 15 ]
-}
+# words.sh is put in here
 
 is_ticket() {
     is_number "$1" && [ "$1" != 0 ] && [ ${#1} -le 12 ]
-}
-
-is_project() {
-    year='[0-9][0-9][0-9][0-9].[0-9A-Z].[0-9][0-9][0-9][0-9][0-9]'
-    # shellcheck disable=SC2254  # a pattern on purpose
-    case $1 in
-        $year.[STVLP] | $year.[A-Z][A-Z] | $year.[A-Z][A-Z][A-Z] | $year.[A-Z][A-Z][A-Z][A-Z]) return 0 ;;
-    esac
-    return 1
-}
-
-is_uid_part() {
-    case $1 in '' | *[!0-9a-f]* | 0?*) return 1 ;; esac
-    [ ${#1} -le 12 ]
-}
-
-is_mous() {
-    case $1 in uid___A00[1-9]_X*_X*) ;; *) return 1 ;; esac
-    parts=${1#uid___A00?_X}
-    is_uid_part "${parts%%_X*}" && is_uid_part "${parts#*_X}"
 }
 
 is_name() {
@@ -521,7 +493,7 @@ main() {
     case $verb/$# in
         hello/0 | status/0 | list/0 | staged/0) ;;
         hello/1) is_name "$1" ;;
-        start/4) is_hex32 "$1" && is_project "$2" && is_mous "$3" && is_ticket "$4" ;;
+        start/4) is_hex32 "$1" && is_project "$2" && is_uid "$3" && is_ticket "$4" ;;
         status/1 | stop/1 | keep/1) is_hex32 "$1" ;;
         log/2) is_hex32 "$1" && is_number "$2" ;;
         keep/2) is_hex32 "$1" && [ "$2" = off ] ;;

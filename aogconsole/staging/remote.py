@@ -6,12 +6,16 @@ import re
 import shlex
 from importlib.resources import files
 
-_PROCESSES = "# processes.sh is put in here\n"
+SHARED = ("words.sh", "processes.sh")
+"""What the programs of the staging host and of a node have in common: words, and a run's processes."""
 
 
-def with_processes(text: str) -> str:
-    """A shell program's text with the functions that tell a run's processes in the place that is marked for them."""
-    return text.replace(_PROCESSES, files("aogconsole.staging").joinpath("processes.sh").read_text("utf-8"), 1)
+def with_shared(text: str) -> str:
+    """A shell program's text with the shared functions in the places that are marked for them."""
+    for name in SHARED:
+        part = files("aogconsole.staging").joinpath(name).read_text("utf-8")
+        text = text.replace(f"# {name} is put in here\n", part, 1)
+    return text
 
 
 def render_aogremote(
@@ -26,7 +30,7 @@ def render_aogremote(
     `root`: folder of the runs, below the account's home when relative. `command`: a bare name is looked for in the
     login's PATH and ~/bin, a relative path is below the home. `web_root`: folder of the staged directories.
     """
-    text = with_processes(files("aogconsole.staging").joinpath("aogremote.sh").read_text("utf-8"))
+    text = with_shared(files("aogconsole.staging").joinpath("aogremote.sh").read_text("utf-8"))
     defaults = {"operator": operator, "root": root, "slots": str(slots), "command": command, "web_root": web_root}
     return re.sub(
         rf"^({'|'.join(defaults)})=.*$",
