@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Mapping
@@ -48,19 +47,10 @@ class OracleArchive(OracleLine):
         return version
 
     async def _answer(self, binds: Binds) -> Answer:
-        async def converse(answer: asyncio.Future[Answer]) -> None:
-            await self._converse(connection, binds, answer)
-
         async with self._open("entitlement") as connection:
-            return await self._guarded(connection, converse)
-
-    async def _converse(
-        self, connection: oracledb.AsyncConnection, binds: Binds, answer: asyncio.Future[Answer]
-    ) -> None:
-        """The statement, and then, the answer being there, a polite end that is never waited for long."""
-        rows = await _fetch(connection, self._statement, binds)
-        answer.set_result((rows, connection.version))
-        await self._log_off(connection)
+            answer = await self._guarded(connection, _fetch(connection, self._statement, binds)), connection.version
+            await self._log_off(connection)
+            return answer
 
 
 async def _fetch(connection: oracledb.AsyncConnection, statement: str, binds: Binds) -> tuple[ArchiveRow, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -31,13 +30,10 @@ class OracleBlocks(OracleLine):
 
     async def of(self, mous: MousUid) -> Sequence[Block]:
         """See the port. Raises ArchiveError, after twice the time-out at most."""
-
-        async def converse(answer: asyncio.Future[list[Block]]) -> None:
-            answer.set_result(await self._ask(connection, mous))
-            await self._log_off(connection)
-
         async with self._open(NAME) as connection:
-            return await self._guarded(connection, converse)
+            found = await self._guarded(connection, self._ask(connection, mous))
+            await self._log_off(connection)
+            return found
 
     async def _ask(self, connection: oracledb.AsyncConnection, mous: MousUid) -> list[Block]:
         with connection.cursor() as cursor:

@@ -3,6 +3,10 @@
 What python-oracledb (thin, async) does on a line that has gone silent was measured: a cancelled call never
 returns, a pool stays wedged, a call's own time-out fires at twice its value. Hence no pool, a time-out around the
 log-in, a guard around each call that ends in `terminate`, and no connection that lives on after an error.
+
+A line that is cut in the moment before the driver sends ends the process with a segmentation fault (oracledb 26.1:
+its buffer has lost the transport, and asks no more). Hence two rules: `call_timeout` is never set, since up to
+Python 3.11 the driver then waits a turn of the loop before it sends; and `_cut` is the only one to terminate.
 """
 
 from __future__ import annotations
@@ -10,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,9 +27,7 @@ from aogconsole.errors import AogError, ArchiveError, ArchiveLoginRefused, Confi
 from aogconsole.text import clean
 
 _GRACE: Final = 0.5
-"""Seconds that a live but slow server gets to confirm that it stopped the statement."""
-_LOG_OFF: Final = 500
-"""Milliseconds for the log-off; on a silent line the driver takes twice as many."""
+"""Seconds that a live but slow server gets to confirm that it stopped the statement, and any server to log off."""
 
 _NOISE: Final = re.compile(r"('[^']*')|(?:--[^\n]*|\s)*(?:([,()=])(?:--[^\n]*|\s)*|(?:--[^\n]*|\s))")
 """Literals, which stay, and the comments and blanks that need not go over the line with each check."""
@@ -62,10 +64,11 @@ class OracleLine:
         """A connection for the questions of the statement `name`; what they raise becomes ours."""
         try:
             connection = await self._connect()
+            line = getattr(connection, "_impl", connection)  # which the connection lets go as soon as it is to close
             try:
                 yield connection
             finally:
-                connection.terminate()
+                await _cut(line)
         except oracledb.Error as error:
             raise self._explained(error, name) from error
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # the driver's, on bytes it cannot read
@@ -90,34 +93,23 @@ class OracleLine:
                 f"The archive's host {self._host} cannot be found or reached: {clean(str(error.strerror or error))}.",
                 "check [archive] dsn, and the name server",
             ) from error
-        connection.call_timeout = max(1, round(timeout * 1000))
         connection.autocommit = True  # a view over a database link would leave a transaction open
         return connection
 
-    async def _guarded(
-        self, connection: oracledb.AsyncConnection, work: Callable[[asyncio.Future[T]], Coroutine[Any, Any, None]]
-    ) -> T:
-        """The answer that `work` puts into its future, or ArchiveError.
-
-        A call that is late is freed by cutting the line, by nothing else."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        task = asyncio.ensure_future(work(answer))
-        try:
-            await asyncio.wait({task}, timeout=self._settings.timeout + _GRACE)
-            if answer.done():
-                return answer.result()
-            if task.done():
-                task.result()
-            raise self._silent()
-        finally:
-            if not task.done():
-                connection.terminate()
-            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    async def _guarded(self, connection: oracledb.AsyncConnection, call: Coroutine[Any, Any, T]) -> T:
+        """What a call of the driver gives, or ArchiveError. One that is late is broken off; `_open` cuts the line."""
+        answer = _answer(call)
+        await asyncio.wait({answer}, timeout=self._settings.timeout)
+        if not answer.done() and connection.is_healthy():
+            connection.cancel()  # a server that lives stops the statement
+            await asyncio.wait({answer}, timeout=_GRACE)
+        if answer.done():
+            return answer.result()
+        raise self._silent()
 
     async def _log_off(self, connection: oracledb.AsyncConnection) -> None:
-        connection.call_timeout = _LOG_OFF
-        with suppress(oracledb.Error):
-            await connection.close()
+        """A polite end, never waited for long; that it fails is nobody's business."""
+        await asyncio.wait({_answer(connection.close())}, timeout=_GRACE)
 
     @property
     def _host(self) -> str:
@@ -144,6 +136,38 @@ class OracleLine:
             f"The archive could not be asked {name}.sql: {'; '.join(lines)}",
             "ask the archive's administrator what it means",
         )
+
+
+def _answer(call: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """What a call of the driver will give. It goes on without whoever waits for it: cancelled, it would never return.
+    What it meets once nobody waits, when its line is cut, is told to nobody."""
+    answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        try:
+            answer.set_result(await call)
+        except Exception as error:
+            answer.set_exception(error)
+
+    task = asyncio.ensure_future(work())
+    task.add_done_callback(lambda _: answer.cancel())  # the loop ends, and all tasks with it
+    answer.add_done_callback(lambda _: answer.cancelled() or answer.exception())
+    return answer
+
+
+async def _cut(line: Any) -> None:
+    """Close a line on which a call may be under way, and let the call find out.
+
+    What has just arrived must reach the driver first, and what comes next must not: between the two the driver may
+    be about to send. A timer fires after a turn's arrivals, and what it orders comes before those of the next."""
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+    def close() -> None:
+        line.terminate()
+        closed.set()
+
+    loop.call_later(0, loop.call_soon, close)
+    await closed.wait()
 
 
 def _params(settings: OracleSettings) -> oracledb.ConnectParams:

@@ -6,10 +6,9 @@ whose id is no UID is left out, and the log says so once.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -154,25 +153,16 @@ class OracleNews(OracleLine):
             # took the place of a cancellation, and of the sentence that the archive is silent
             cursor = connection.cursor()
             cursor.prefetchrows = cursor.arraysize = BATCH
-            await self._guarded(connection, _doing(cursor.execute(statement, dict(binds))))
+            await self._guarded(connection, cursor.execute(statement, dict(binds)))
             columns = [column.name.lower() for column in cursor.description or ()]
             if missing := _COLUMNS[name].difference(columns):
                 raise ArchiveError(
                     f"The site's {name}.sql returns no column {min(missing).upper()}.",
                     "compare it with the one supplied, column by column",
                 )
-            while rows := await self._guarded(connection, _doing(cursor.fetchmany(BATCH))):
+            while rows := await self._guarded(connection, cursor.fetchmany(BATCH)):
                 yield [dict(zip(columns, row, strict=True)) for row in rows]
             await self._log_off(connection)
-
-
-def _doing(call: Coroutine[Any, Any, T]) -> Callable[[asyncio.Future[T]], Coroutine[Any, Any, None]]:
-    """One call of the driver as what the guard takes."""
-
-    async def work(answer: asyncio.Future[T]) -> None:
-        answer.set_result(await call)
-
-    return work
 
 
 def _listed(statement: str, bind: str, ids: Sequence[str]) -> tuple[str, dict[str, object]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import oracledb
 import pytest
@@ -317,7 +319,45 @@ async def test_cancelled(archive: TestArchive) -> None:
         assert time.monotonic() - started < 1.0
         async with asyncio.timeout(5):
             await line.closed.wait()
-        assert not [stray for stray in asyncio.all_tasks() if "_converse" in repr(stray)]
+            while [stray for stray in asyncio.all_tasks() if "backends/oracle" in repr(stray)]:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_cancelled_before_the_driver_sends(
+    archive: TestArchive, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is cancelled in any of the turns of the loop that the driver needs to send ends cancelled. The line that was
+    cut under the driver ended the process with a segmentation fault."""
+    adapter, begun = OracleArchive(archive.settings()), asyncio.Event()
+    guarded = adapter._guarded
+
+    async def told(connection: oracledb.AsyncConnection, call: Coroutine[Any, Any, Any]) -> object:
+        begun.set()
+        return await guarded(connection, call)
+
+    monkeypatch.setattr(adapter, "_guarded", told)
+    asking = asyncio.create_task(adapter.ask(*QUESTION))
+    await begun.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    monkeypatch.undo()
+    assert (await adapter.ask(*QUESTION)).rows
+
+
+async def test_cancelled_at_any_turn(archive: TestArchive) -> None:
+    """Cancelled anywhere else: in the log-in, between the parts of a long answer, at the log-off."""
+    dice, settings = random.Random(3), archive.settings()
+    for _ in range(60):
+        asking = asyncio.create_task(OracleArchive(settings).ask(*QUESTION))
+        for _ in range(dice.randrange(1500)):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled() or asking.result().rows
 
 
 async def test_errors_of_many(archive: TestArchive) -> None:
