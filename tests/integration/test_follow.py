@@ -236,7 +236,8 @@ asyncio.run(main())
 
 async def test_killed_and_taken_over(staging_site: StagingSite, host: SshStagingHost, tmp_path: Path) -> None:
     """A process killed by SIGKILL leaves a right beginning; meanwhile nobody else may follow, afterwards anybody."""
-    staging_site.install(LONG)
+    gate = staging_site.folder / "gate"
+    staging_site.install(LONG.replace("done\n", f"while [ $part = 9 -a ! -e {gate} ]; do sleep 0.05; done; done\n"))
     token, file, ears = await start(host), tmp_path / "1.log", Ears()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SCRIPT, repr(staging_site.settings()), token, str(file),
@@ -250,6 +251,7 @@ async def test_killed_and_taken_over(staging_site: StagingSite, host: SshStaging
     process.send_signal(signal.SIGKILL)
     await process.communicate()
     assert 0 < file.stat().st_size <= len(staging_site.run_log(token))
+    gate.touch()
     await follower(host, token, file, ears).follow()
     assert file.read_bytes() == staging_site.run_log(token)
 
