@@ -32,6 +32,9 @@ IDS, ATTEMPTS = range(1, 1 << 63), range(1, 1 << 31)
 class Malformed(AogError):
     """A message is not what it should be: it goes to the dead letters, where a person can look at it."""
 
+    about: tuple[int, int] | None = None
+    """Id and attempt of the item that a work message is about, when that much can be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -88,7 +91,9 @@ def work(body: bytes) -> Work:
     try:
         return Work(number, attempt, Kind(str(kind)), uid)
     except ValueError:
-        raise Malformed(f"a work message is of the unknown kind {kind!r}"[:200]) from None
+        error = Malformed(f"a work message is of the unknown kind {kind!r}"[:200])
+        error.about = number, attempt
+        raise error from None
 
 
 def start_body(start: Start, sender: Sender, now: datetime) -> bytes:

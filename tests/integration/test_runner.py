@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from aogconsole import config
 from aogconsole.cli.runner import serve
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.item import Change, Item, Queue, State, requeued
-from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start, work
+from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start, work, work_body
 from aogconsole.reingestion.sending import Sending
 from backends.reingestion_ports import Limits, Message
 from tests.support.postgres import Database
@@ -223,6 +223,27 @@ async def test_malformed_work_is_in_the_dead_letters_and_what_is_spent_is_acknow
     assert await site.broker.depth(ALMA) == 0
     dead = await site.broker.take(f"{ALMA}.dead", 100, 5)
     assert sorted(one.body for one in dead) == sorted(bodies[:4])
+
+
+async def test_an_item_whose_message_is_of_an_unknown_kind_fails_and_is_tried_again(site: Runners) -> None:
+    """It says why, the message is in the dead letters, and the item beside it is done as ever."""
+    await site.add(2)
+
+    async def garbled(rows: Sequence[Item]) -> set[int]:
+        one, other = rows
+        cake = work_body(one).replace(b"execution_block", b"cake")
+        bodies = [cake, work_body(other)]
+        await site.broker.publish([Message(f"m{n}", body, ALMA) for n, body in enumerate(bodies)])
+        return {one.id, other.id}
+
+    await site.table().send(garbled, "test", datetime.now(UTC), 10, Limits(10))
+    site.start()
+    await site.ended()
+    first, second = await site.rows()
+    assert (first.state, first.attempt, second.state, second.attempt) == (State.DONE, 2, State.DONE, 1)
+    whys = [event.why for event in await site.table().events(first.id) if event.after is State.FAILED]
+    assert whys == ["a work message is of the unknown kind 'cake'"]
+    assert await site.broker.depth(f"{ALMA}.dead") == 1
 
 
 # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────
