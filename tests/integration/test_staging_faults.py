@@ -233,12 +233,10 @@ def test_runs_started_by_hand_take_their_slots(desk: Desk) -> None:
 def test_a_queue_and_its_order(desk: Desk) -> None:
     """Two run and two wait; `move` brings the last to the front; a run that is stopped is held, and may run again."""
     tickets = ("1193", "1293", "1393", "1493")
-    desk.deliver(*(request_mail(ticket=ticket) for ticket in tickets))
     with desk.serving():
-        for ticket in tickets[:2]:
-            wait_state(desk, ticket, "staging")
-        for ticket in tickets[2:]:
-            wait_state(desk, ticket, "queued")
+        for ticket in tickets:  # one after the other: of those checked at once, the one that is checked first is first
+            desk.deliver(request_mail(ticket=ticket))
+            wait_state(desk, ticket, "staging" if ticket in tickets[:2] else "queued")
         desk.call("move", desk.requests()["1493"]["id"], "1")
         stopped = run_of(desk, "1193")
         desk.call("stop", stopped["id"], "--why", "the wrong one")
