@@ -63,7 +63,9 @@ class SlurmSite:
         if os.geteuid() == 0:
             account = self.node.home.stat()
             uid, gid = ids or (account.st_uid, account.st_gid)
-            drop = f"setpriv --reuid={uid} --regid={gid} --clear-groups"
+            # sbatch reads the script that it is given, which may be below a home that is root's
+            reads = "--inh-caps=+dac_read_search --ambient-caps=+dac_read_search" if uid else ""
+            drop = f"setpriv --reuid={uid} --regid={gid} --clear-groups {reads}"
         for name in ("sbatch", "squeue", "scancel"):
             program = folder / name
             program.write_text(f'#!/bin/sh\nexec {drop} env {settings} {shutil.which(name)} "$@"\n')
