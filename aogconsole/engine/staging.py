@@ -21,6 +21,7 @@ from aogconsole.engine.driving import Driving
 from aogconsole.errors import AogError, ConfigError, Conflict, OutsideError, StorageError
 from aogconsole.ids import MousUid, ProjectCode, Ticket
 from aogconsole.requests.request import State
+from aogconsole.tasks import cancelled, obey
 from backends.ports import HostRuns, StagingHost
 
 log = logging.getLogger("aogconsole")
@@ -72,10 +73,7 @@ class Staging:
 
     async def let_go(self) -> None:
         """Leave the runs to themselves: they go on, and are taken up again by the next engine."""
-        drives = list(self._drives.values())
-        for task in drives:
-            task.cancel()
-        await asyncio.gather(*drives, return_exceptions=True)
+        await cancelled(self._drives.values())
         if self._bench.host is not None:
             with contextlib.suppress(AogError):
                 await self._bench.host.close()
@@ -113,16 +111,16 @@ class Staging:
                 return  # it is no longer ours to drive
             except StorageError as error:
                 log.warning("run %s: %s (%s)", run, error, error.hint)
-                await asyncio.sleep(self._bench.wait(tries, 0.5, MOST))
-                tries += 1
+                wait = self._bench.wait(tries, 0.5, MOST)
             except (OutsideError, ConfigError) as error:
                 self._bench.seen("staging", False, str(error))
-                await asyncio.sleep(self._bench.wait(tries, 0.5, MOST))
-                tries += 1
+                wait = self._bench.wait(tries, 0.5, MOST)
             except Exception:
                 log.exception("run %s: driving it went wrong; it is taken up again", run)
-                await asyncio.sleep(self._bench.wait(tries))
-                tries += 1
+                wait = self._bench.wait(tries)
+            obey()  # what fails at its end must not begin anew
+            await asyncio.sleep(wait)
+            tries += 1
 
     async def _fill(self, host: StagingHost, active: int) -> None:
         bench = self._bench

@@ -16,7 +16,8 @@ from aogconsole.reingestion import messages
 from aogconsole.reingestion.item import Change, Item, Queue, State, failed
 from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.messages import Malformed, Work
-from aogconsole.reingestion.station import Station, now, sentence, unless
+from aogconsole.reingestion.station import Station, now, sentence
+from aogconsole.tasks import unless
 from backends.reingestion_ports import Delivery
 
 log = logging.getLogger("aogconsole")

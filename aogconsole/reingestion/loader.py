@@ -22,8 +22,9 @@ from aogconsole.errors import ArchiveLoginRefused, Conflict, MetadataError, Outs
 from aogconsole.reingestion.finding import Finding
 from aogconsole.reingestion.item import Kind, Queue, State
 from aogconsole.reingestion.sending import Sending
-from aogconsole.reingestion.station import cancelled, obey, said
+from aogconsole.reingestion.station import said
 from aogconsole.reingestion.steering import LOADER, PAUSED, paused
+from aogconsole.tasks import cancelled, obey
 from aogconsole.text import clean
 from backends.reingestion_ports import Alone, ArchiveNews, Broker, Limits, Metadata
 

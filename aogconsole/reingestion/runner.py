@@ -21,7 +21,8 @@ from aogconsole.reingestion.listening import Listening
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.reingestion.reconciling import Reconciling
 from aogconsole.reingestion.sending import Sending
-from aogconsole.reingestion.station import PAUSED, Station, cancelled, now, said, unless
+from aogconsole.reingestion.station import PAUSED, Station, now, said
+from aogconsole.tasks import cancelled, unless
 
 log = logging.getLogger("aogconsole")
 HEARTBEAT = 5.0

@@ -11,10 +11,10 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aogconsole.errors import AogError, OutsideError
 from aogconsole.reingestion.item import Item, Queue
@@ -220,18 +220,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-async def unless(halted: asyncio.Event, call: Awaitable[T]) -> T | None:
-    """What a call gives; None, and the call ended, when it is to be given up before."""
-    task, alarm = asyncio.ensure_future(call), asyncio.ensure_future(halted.wait())
-    try:
-        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        task.cancel()  # nothing, when it is done
-        alarm.cancel()
-        await asyncio.wait({task, alarm})
-    return None if task.cancelled() else task.result()
-
-
 def said(error: AogError) -> str:
     """An error's sentence and hint."""
     return f"{error} ({error.hint})" if error.hint else str(error)
@@ -251,20 +239,3 @@ def sentence(why: str, otherwise: str) -> str:
     """A reason from outside, as the table keeps it: safe, of one line, not long."""
     why = clean(why.strip())
     return (why if len(why) <= LONGEST_REASON else f"{why[: LONGEST_REASON - 4]} ...") or otherwise
-
-
-async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel until all have ended: one whose wait ends at the very moment may miss it."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.1)
-
-
-def obey() -> None:
-    """End a task that was told to end. A driver that meets the cancellation with an error of its own hides it, and the
-    count of it stays. Raises CancelledError."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

@@ -14,7 +14,7 @@ from aogconsole.stagecalms.digest import Digests, of_whole
 from aogconsole.stagecalms.generating import PassOn, closing
 from aogconsole.stagecalms.job import Work
 from aogconsole.stagecalms.patience import Patience
-from aogconsole.stagecalms.threads import in_thread
+from aogconsole.tasks import in_thread
 from backends.cluster_ports import Cluster, LinkCut, Packed, Tell
 
 SPARE = 64 << 20

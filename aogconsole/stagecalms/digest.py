@@ -8,7 +8,7 @@ import os
 import threading
 from pathlib import Path
 
-from aogconsole.stagecalms.threads import in_thread
+from aogconsole.tasks import in_thread
 
 CHUNK = 1 << 20
 PATIENT = 19

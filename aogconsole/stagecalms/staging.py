@@ -25,7 +25,7 @@ from aogconsole.stagecalms.records import Record, Records
 from aogconsole.stagecalms.slots import slot
 from aogconsole.stagecalms.sweeping import sweep
 from aogconsole.stagecalms.telling import Teller
-from aogconsole.stagecalms.threads import in_thread
+from aogconsole.tasks import in_thread
 from aogconsole.text import clean
 from backends.cluster_ports import Blocks, Cluster
 

@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 from aogconsole.errors import Conflict, StagingError, StorageError
 from aogconsole.staging.logtimes import ArrivalWriter
 from aogconsole.staging.transcript import Milestone, Transcript
+from aogconsole.tasks import obey
 from backends.ports import RemoteRun, StagingHost
 
 GATHER = 0.02
@@ -108,6 +109,7 @@ class Follower:
                     await self._in_thread(self._file.close)
                 finally:
                     self._threads.shutdown(wait=False)
+                    obey()  # a disk that fails here must not take the place of being told to end
 
     async def _read_back(self) -> None:
         while self._transcript.bytes < self._file.size:
@@ -128,7 +130,7 @@ class Follower:
             except StagingError as error:
                 self._tell_line(str(error))
                 failures = 0 if self._file.size > before else failures + 1
-                await self._pause(min(FIRST_WAIT * 2**failures, LONGEST_WAIT) * random.uniform(0.5, 1))  # noqa: S311
+                await self._pause(_wait(failures))
             else:
                 failures = 0
                 if self._file.size == before:
@@ -229,9 +231,14 @@ async def _uninterrupted(step: asyncio.Future[T]) -> T:
             await asyncio.wait({step})
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled and not step.exception():
-        raise cancelled
+    if cancelled:
+        raise cancelled from (None if step.cancelled() else step.exception())
     return step.result()
+
+
+def _wait(failures: int) -> float:
+    """Seconds before the next try after so many in a row that failed."""
+    return min(FIRST_WAIT * 2.0 ** min(failures, 16), LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311
 
 
 class _RunFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 
 from aogconsole.errors import Conflict, StorageError
 from aogconsole.ids import MousUid, ProjectCode, Ticket
-from aogconsole.staging.follow import Follower, _RunFile
+from aogconsole.staging.follow import LONGEST_WAIT, Follower, _RunFile, _wait
 from aogconsole.staging.transcript import Milestone, Succeeded, Transcript
 from backends.ports import RemoteRun, StagingHost
 from backends.ssh import SshStagingHost
@@ -221,7 +223,7 @@ async def test_cancelled_at_random(staging_site: StagingSite, host: SshStagingHo
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from aogconsole.staging.follow import Follower, _RunFile
+from aogconsole.staging.follow import LONGEST_WAIT, Follower, _RunFile, _wait
 from backends.ssh import SshSettings, SshStagingHost
 from tests.integration.test_follow import new_transcript
 
@@ -262,6 +264,35 @@ def file_limit() -> Iterator[Callable[[int], None]]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_told_to_end_while_the_disk_fails(
+    staging_site: StagingSite, host: SshStagingHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure that it then meets does not take the place of being told to end: it would be taken up again."""
+    asked, answer = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def sick(descriptor: int) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        answer.wait(30)
+        raise OSError(errno.EIO, "Input/output error")
+
+    staging_site.install(LONG)
+    token = await start(host)
+    monkeypatch.setattr(os, "fdatasync", sick)
+    following = asyncio.create_task(follower(host, token, tmp_path / "1.log", Ears()).follow())
+    await asked.wait()
+    following.cancel()
+    await asyncio.sleep(0)
+    answer.set()
+    await asyncio.wait({following})
+    assert following.cancelled()
+
+
+def test_a_host_may_stay_away_for_days() -> None:
+    """The wait before the next try stays what it is."""
+    assert all(0 < _wait(failures) <= LONGEST_WAIT for failures in (0, 1, 1024, 10**6))
 
 
 async def test_disk_full_in_the_middle(
