@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from aogconsole.errors import OutsideError
 from aogconsole.reingestion import messages
-from aogconsole.reingestion.item import Change, Item, Queue, State, failed
+from aogconsole.reingestion.item import Item, Queue, State
 from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.messages import Malformed, Work
-from aogconsole.reingestion.station import Station, now, sentence
+from aogconsole.reingestion.station import Station, now
 from aogconsole.tasks import unless
 from backends.reingestion_ports import Delivery
 
@@ -43,8 +43,8 @@ class Feeding:
         self._held: dict[Key, tuple[Work, tuple[Delivery, ...]]] = {}
         self._doubtful: set[Key] = set()
         """A claim failed and may have been made all the same."""
-        self._misread: dict[Key, Malformed] = {}
-        """What is wrong with messages that are in the dead letters by now, by the item that they are about."""
+        self._misread: dict[Key, str] = {}
+        """Of what is held: what is wrong with its message, which is in the dead letters by now."""
         self.places = 0
         """Reserved at the last look."""
 
@@ -71,8 +71,6 @@ class Feeding:
             await self._take(room, within)
         if self._held and not station.halted.is_set():
             await self._claim()
-        if self._misread:
-            await self._fail_misread()
 
     async def _must_wait(self) -> bool:
         """Wait while nothing may be taken; whether that was so."""
@@ -101,10 +99,13 @@ class Feeding:
                 log.warning("a message in %s goes to the dead letters: %s", self._queue.messages, error)
                 self._station.counted["malformed messages"] += 1
                 await broker.reject(delivery)
-                if error.about is not None:
-                    self._misread[error.about] = error
+                if (about := error.about) is not None:  # it is claimed as any other, and fails in place of its launch
+                    key = about.id, about.attempt
+                    if key not in self._held:
+                        self._held[key], self._misread[key] = (about, ()), str(error)
             else:
                 key = work.id, work.attempt
+                self._misread.pop(key, None)
                 _, before = self._held.get(key, (work, ()))
                 self._held[key] = work, (*before, delivery)
 
@@ -132,27 +133,16 @@ class Feeding:
         if claims.full:
             await station.sleep(station.pace.poll, self._alarm)
 
-    async def _fail_misread(self) -> None:
-        """An attempt ends whose message could not be read, unless another message had it claimed just now."""
-        rules = self._station.rules
-        changes = [
-            Change(row, failed(row, why, now(), rules.attempts, rules.retry_delay), self._station.owner, why)
-            for row in await self._table.get([number for number, _ in self._misread])
-            if row.state is State.QUEUED and (error := self._misread.get(_key(row))) is not None
-            for why in [sentence(str(error), "its message cannot be read")]
-        ]
-        made = await self._table.move(changes, now())
-        self._station.counted.update(one.state.value for one in made)
-        self._misread.clear()
-
     def _begin(self, ours: Sequence[Item]) -> None:
         """Launch what we have claimed."""
-        self._launching.begin(ours, {one.id: self._spend(_key(one)) for one in ours})
+        misread = {one.id: self._misread[_key(one)] for one in ours if _key(one) in self._misread}
+        self._launching.begin(ours, {one.id: self._spend(_key(one)) for one in ours}, misread)
         self._station.counted["claimed"] += len(ours)
         self.places = max(0, self.places - len(ours))
 
     def _spend(self, key: Key) -> tuple[Delivery, ...]:
         self._doubtful.discard(key)
+        self._misread.pop(key, None)
         return self._held.pop(key)[1]
 
     async def _ours_all_the_same(self, stale: Sequence[Work]) -> list[Item]:

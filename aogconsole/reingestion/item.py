@@ -78,7 +78,7 @@ _D, _W, _Q, _L, _U, _R, _OK, _F, _X, _N, _O = State
 TRANSITIONS: dict[State, frozenset[State]] = {
     _D: frozenset({_D, _W, _N, _O}),
     _W: frozenset({_Q, _D, _N, _O}),
-    _Q: frozenset({_Q, _L, _W, _D, _F, _X, _O}),
+    _Q: frozenset({_Q, _L, _W, _D, _O}),
     _L: frozenset({_L, _R, _U, _W, _OK, _F, _X}),
     _U: frozenset({_R, _W, _OK, _F, _X, _O}),
     _R: frozenset({_OK, _F, _X, _W, _O}),

@@ -47,13 +47,16 @@ class Launching:
         self.busy = 0
         """Items that are launched, or whose launch is not recorded yet."""
 
-    def begin(self, items: Sequence[Item], messages: Mapping[int, tuple[Delivery, ...]]) -> None:
-        """Launch items that this runner has claimed; `messages`: what is spent then, by item."""
+    def begin(
+        self, items: Sequence[Item], messages: Mapping[int, tuple[Delivery, ...]], misread: Mapping[int, str]
+    ) -> None:
+        """Launch items that this runner has claimed; `messages`: what is spent then, by item; `misread`: what is wrong
+        with the message of one that must not be launched."""
         for item in items:
             self._station.launching[self._queue, item.id] = item
             self._quiet.clear()
             self.busy += 1
-            task = asyncio.create_task(self._launch(item, messages.get(item.id, ())))
+            task = asyncio.create_task(self._launch(item, messages.get(item.id, ()), misread.get(item.id, "")))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -66,9 +69,9 @@ class Launching:
         for task in self._tasks:
             task.cancel()
 
-    async def _launch(self, item: Item, spent: tuple[Delivery, ...]) -> None:
+    async def _launch(self, item: Item, spent: tuple[Delivery, ...], misread: str) -> None:
         async with self._places:
-            change = await self._change(item)
+            change = self._failed(item, misread) if misread else await self._change(item)
         self._results.put_nowait(Result(change, spent))
 
     async def _change(self, item: Item) -> Change:
@@ -94,13 +97,15 @@ class Launching:
             station.launcher_works()
         elif answer.outcome == "refused":
             station.launcher_refused()
-            why = sentence(answer.why, "the launcher refused it")
-            rules = station.rules
-            after = failed(item, why, now(), rules.attempts, rules.retry_delay)
+            return self._failed(item, sentence(answer.why, "the launcher refused it"))
         else:
             why = sentence(answer.why, "it may or may not have been launched")
             after = unproved(item, why)
         return Change(item, after, by, why)
+
+    def _failed(self, item: Item, why: str) -> Change:
+        rules, by = self._station.rules, self._station.owner
+        return Change(item, failed(item, why, now(), rules.attempts, rules.retry_delay), by, why)
 
     def _back(self, item: Item, error: OutsideError) -> Change:
         """It was not launched because of what is no item's fault: the attempt does not count."""

@@ -32,8 +32,8 @@ IDS, ATTEMPTS = range(1, 1 << 63), range(1, 1 << 31)
 class Malformed(AogError):
     """A message is not what it should be: it goes to the dead letters, where a person can look at it."""
 
-    about: tuple[int, int] | None = None
-    """Id and attempt of the item that a work message is about, when that much can be read."""
+    about: Work | None = None
+    """What a work message is about, when that much can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Work:
 
     id: int
     attempt: int
-    kind: Kind
+    kind: Kind | None
+    """None for one that we do not know."""
     uid: str
 
 
@@ -92,7 +93,7 @@ def work(body: bytes) -> Work:
         return Work(number, attempt, Kind(str(kind)), uid)
     except ValueError:
         error = Malformed(f"a work message is of the unknown kind {kind!r}"[:200])
-        error.about = number, attempt
+        error.about = Work(number, attempt, None, uid)
         raise error from None
 
 

@@ -62,7 +62,7 @@ class Reconciling:
         if not changes:
             return
         made = await self._table.move(changes, now())
-        self._launching.begin([row for row in made if row.state is State.LAUNCHING], {})
+        self._launching.begin([row for row in made if row.state is State.LAUNCHING], {}, {})
         ended = [row for row in made if row.state in (State.DONE, State.FAILED, State.DEAD)]
         station.counted.update(f"{row.state} by a look" for row in made)
         if any(row.state is not State.LAUNCHING for row in made):

@@ -174,8 +174,6 @@ ARROWS = {
     (item.State.FAILED, item.State.QUEUED): "sent again",
     (item.State.QUEUED, item.State.LAUNCHING): "claimed",
     (item.State.QUEUED, item.State.WAITING): "another of its project runs",
-    (item.State.QUEUED, item.State.FAILED): "its message cannot be read",
-    (item.State.QUEUED, item.State.DEAD): "nor that of the last attempt",
     (item.State.LAUNCHING, item.State.WAITING): "never launched",
     (item.State.LAUNCHING, item.State.RUNNING): "launched",
     (item.State.LAUNCHING, item.State.LAUNCH_UNKNOWN): "not proved",
