@@ -22,6 +22,7 @@ from imap_tools.errors import MailboxFolderSelectError, MailboxLoginError
 
 from aogconsole.errors import ConfigError, MailError, MailLoginRefused
 from aogconsole.requests.mail import MailLimits
+from aogconsole.tasks import in_thread
 from aogconsole.text import clean
 from backends.ports import RawMail
 
@@ -160,7 +161,7 @@ class _Session:
         self._usable = False
         try:
             async with asyncio.timeout(_WHOLE):
-                result = await asyncio.to_thread(step)
+                result = await in_thread(step)
         except (OSError, imaplib.IMAP4.error, ImapToolsError, TypeError, ValueError) as error:  # of odd answers too
             raise self._explained(error) from error
         self._usable = True
@@ -229,7 +230,7 @@ class _Session:
         with suppress(OSError, imaplib.IMAP4.error):
             if self._usable:
                 async with asyncio.timeout(_SILENCE):
-                    await asyncio.to_thread(client.logout)
+                    await in_thread(client.logout)
             else:
                 client.sock.shutdown(socket.SHUT_RDWR)
 

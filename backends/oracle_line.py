@@ -88,9 +88,10 @@ class OracleLine:
                 connection: oracledb.AsyncConnection = await oracledb.connect_async(params=self._params)
         except TimeoutError:
             raise self._silent() from None
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that can be none is the latter
+            why = clean(str(getattr(error, "strerror", None) or error))
             raise ArchiveError(
-                f"The archive's host {self._host} cannot be found or reached: {clean(str(error.strerror or error))}.",
+                f"The archive's host {self._host} cannot be found or reached: {why}.",
                 "check [archive] dsn, and the name server",
             ) from error
         connection.autocommit = True  # a view over a database link would leave a transaction open

@@ -205,15 +205,13 @@ def _facts(mous: str, rows: Iterable[Row]) -> ProductFacts:
     for row in rows:
         by_fact.get(str(row["fact"]).strip(), []).append(row)
     projects = sorted({name for row in by_fact["project"] if (name := _text(row["value"]))})
-    science = sum(int(row["files"] or 0) for row in by_fact["science"])
+    science = sum(_number(row["files"]) or 0 for row in by_fact["science"])
     scripts = sorted({name for row in by_fact["script"] if (name := _text(row["value"]))})
     return ProductFacts(mous, projects[0] if projects else None, science, tuple(scripts))
 
 
 def _file(name: str, row: Row) -> ProductFile:
-    size = row["stored_size"]
-    created, bytes_ = _time(row["creation_date"]), None if size is None else int(size)
-    return ProductFile(name, _text(row["file_class"]), created, bytes_)
+    return ProductFile(name, _text(row["file_class"]), _time(row["creation_date"]), _number(row["stored_size"]))
 
 
 def _structure(uid: str, row: Row) -> Structure:
@@ -226,6 +224,18 @@ def _structure(uid: str, row: Row) -> Structure:
 def _text(value: object) -> str | None:
     """A text without the blanks that may pad it; nothing for an empty one."""
     return None if value is None else str(value).strip() or None
+
+
+def _number(value: object) -> int | None:
+    """A whole number of the archive. Raises ArchiveError for what is none."""
+    if value is None or isinstance(value, int):
+        return value
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ArchiveError(
+            f"The archive gave '{clean(str(value)[:40])}' for a number.", "a site's own .sql must give whole numbers"
+        ) from None
 
 
 def _time(value: object) -> datetime | None:

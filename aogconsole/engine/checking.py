@@ -10,6 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 from aogconsole import times
@@ -51,6 +52,8 @@ class Checking:
         self._bench = bench
         self._refused = ""
         """Why the archive refused our log-in: each further try would bring the account's lock nearer."""
+        self._answered = False
+        """Our log-in is known to be good."""
 
     def recover(self) -> None:
         """Checks that a stop cut short are made again."""
@@ -64,8 +67,9 @@ class Checking:
             return
         self.recover()  # an earlier step may have ended without being able to write
         due = bench.journal.all(DUE, *bench.waiting)
-        for start in range(0, len(due), AT_ONCE):
-            checks = (self._check(row) for row in due[start : start + AT_ONCE])
+        alone = 0 if self._answered else 1  # a wrong password is tried once, not by all at once
+        for start, end in pairwise((0, *range(alone, len(due), AT_ONCE), len(due))):
+            checks = (self._check(row) for row in due[start:end])
             for ended in await asyncio.gather(*checks, return_exceptions=True):
                 if ended is not None:
                     raise ended
@@ -109,6 +113,7 @@ class Checking:
             return Checked(
                 "unknown", repr(error), f"the archive's answer could not be used: {error!r}", None, None, None
             )
+        self._answered = True
         self._bench.seen("archive", True, "")
         return judged(entitlement.decide(facts), facts, answer.query_version, answer.took_ms)
 

@@ -338,13 +338,16 @@ class Loader:
         """One part of the cycle; its failure is kept, but a failure of the database is the whole cycle's."""
         try:
             await part()
-        except MetadataError:
+        except (MetadataError, LockLost):
             raise
         except OutsideError as error:
             summary.login_refused = summary.login_refused or isinstance(error, ArchiveLoginRefused)
             sentence = clean(said(error))
             if sentence not in summary.errors:
                 summary.errors.append(sentence)
+        except Exception as error:
+            log.exception("a part of the loader's cycle went wrong")
+            summary.errors.append(clean(f"unexpected: {error!r}")[:200])
 
     async def _waiting(self) -> int:
         """Rows that are still to be sent."""

@@ -284,6 +284,18 @@ async def test_site_replaces_each_statement(tmp_path: Path, name: str) -> None:
             await calls.get(name, lambda: news.facts([f"{MOUS}1"]))()
 
 
+async def test_a_site_s_statement_that_gives_no_number(tmp_path: Path) -> None:
+    """What must be a number is said, as what must be a time is."""
+    (tmp_path / "product_facts.sql").write_text(
+        "select 'science' as fact, asa_ous_id as mous, null as value, 'many' as files"
+        " from asa_product_files where asa_ous_id in (:mous)", "utf-8",
+    )  # fmt: skip
+    with archive_with(product(f"{MOUS}1", "2020-01-01")) as server:
+        news = OracleNews(server.settings(queries=tmp_path))
+        with pytest.raises(ArchiveError, match="gave 'many' for a number"):
+            await news.facts([f"{MOUS}1"])
+
+
 def test_unreadable_statement(tmp_path: Path) -> None:
     """A site's file that cannot be read is an error of the configuration."""
     (tmp_path / "products.sql").write_bytes(b"\xff")

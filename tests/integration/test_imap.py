@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +147,26 @@ async def test_faults_are_told_apart(imap_mailbox: ImapMailbox) -> None:
             assert caught.value.hint
             assert "\n" not in str(caught.value)
             assert password == "x" or password not in str(caught.value)
+
+
+def test_a_silent_server_holds_up_no_exit() -> None:
+    """Whoever is cancelled while the server says nothing is gone; the time-out is for those who wait."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        inbox = ImapInbox(f"imap://aog@127.0.0.1:{silent.getsockname()[1]}/INBOX", "x")
+
+        async def give_up() -> None:
+            asking = asyncio.create_task(inbox.ping())
+            line, _ = await asyncio.to_thread(silent.accept)
+            asking.cancel()
+            await asyncio.wait({asking})
+            lines.append(line)
+
+        lines: list[socket.socket] = []
+        loop = threading.Thread(target=asyncio.run, args=(give_up(),), daemon=True)
+        loop.start()
+        loop.join(10)
+        assert not loop.is_alive()
+        lines.pop().close()
 
 
 @pytest.fixture

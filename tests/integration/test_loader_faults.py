@@ -7,6 +7,7 @@ import logging
 import random
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from aogconsole.config import load
 from aogconsole.errors import Conflict, MetadataError
 from aogconsole.reingestion.item import Change, Queue, State, failed, message_id, version_of
 from aogconsole.reingestion.steering import PAUSED
+from backends.oracle_news import OracleNews
+from backends.reingestion_ports import ProductFacts
 from tests.support import loaders
 from tests.support.loaders import (
     BEGAN,
@@ -56,6 +59,29 @@ async def test_one_kinds_failure(tmp_path: Path) -> None:
         summary = await site.once()
         assert len(summary.errors) in (1, 2)
         assert await site.table() == sky.right
+
+
+class Odd(OracleNews):
+    """Meets what nobody thought of."""
+
+    async def facts(self, mous: Sequence[str]) -> Mapping[str, ProductFacts]:
+        raise ZeroDivisionError
+
+
+async def test_what_nobody_thought_of_stops_nothing_else(tmp_path: Path) -> None:
+    """It is told, the other kind is found and sent, and the next cycle comes at its time."""
+    sky = drawn(4, 20, 10)
+    async with small(tmp_path, sky) as site, running(site, news=Odd(site.archive.settings())):
+
+        async def told() -> bool:
+            return "ZeroDivisionError" in str((await note(site)).get("error"))
+
+        async def right() -> bool:
+            blocks = {key: state for key, state in (await site.table()).items() if key[0] == "execution_block"}
+            return blocks == {key: state for key, state in sky.right.items() if key[0] == "execution_block"}
+
+        await until(told)
+        await until(right)
 
 
 async def test_a_refused_account_is_tried_once(tmp_path: Path) -> None:

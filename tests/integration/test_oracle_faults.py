@@ -233,6 +233,13 @@ async def test_listener_refuses(code: int, words: str) -> None:
         assert words in str(await refusal(OracleSettings(dsn, "AOG_RO", "canary-word", 5.0)))
 
 
+async def test_a_name_that_can_be_none() -> None:
+    """A misspelt host is not found; it is no archive that answers oddly."""
+    error = await refusal(OracleSettings("archive..example.org:1521/X", "AOG_RO", "canary-word", 5.0))
+    assert "cannot be found" in str(error)
+    assert "[archive] dsn" in error.hint
+
+
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 async def test_something_else_listens(answer: bytes) -> None:
     """A server that accepts and says nothing, or is no Oracle, is given up within the time-out."""

@@ -171,9 +171,10 @@ def test_an_archive_that_is_down_is_unknown_and_asked_again(desk: Desk) -> None:
 
 
 def test_a_refused_login_is_not_tried_until_the_account_is_locked(desk: Desk) -> None:
-    """One mail, one failed log-in; later mails and retries bring none: the account's lock must not come nearer."""
+    """Six mails at once, one failed log-in; later mails and retries bring none: the account's lock must not come
+    nearer."""
     desk.archive.login_error = 1017
-    desk.deliver(request_mail())
+    desk.deliver(request_mail(), *(request_mail(ticket=f"1{number}") for number in range(5)))
     with desk.serving():
         desk.wait(lambda: desk.requests().get("15270", {}).get("state") == "unclear")
         desk.deliver(request_mail(ticket="2"))

@@ -32,7 +32,7 @@ from aogconsole.reingestion.item import Item, Queue, State, version_of
 from aogconsole.reingestion.loader import Loader, Outside, Pace, Summary
 from backends import metadata_postgres, metadata_sqlite, oracle_news, rabbitmq
 from backends.memory_broker import MemoryBroker
-from backends.reingestion_ports import Broker, Metadata
+from backends.reingestion_ports import ArchiveNews, Broker, Metadata
 from tests.support.oracle import SCHEMA, TestArchive
 from tests.support.postgres import Database
 
@@ -137,9 +137,9 @@ class Station:
         assert summary is not None
         return summary
 
-    def loader(self, interval: float = 3600.0) -> Loader:
+    def loader(self, interval: float = 3600.0, news: ArchiveNews | None = None) -> Loader:
         """One that runs in this process."""
-        news = reingestionsite.news(self.config)
+        news = news or reingestionsite.news(self.config)
         rules = replace(verb.rules(self.config), interval=interval)
         return Loader(Outside(self.metadata, self.broker, news), lambda: rules, "loader@test:1", pace=FAST)
 
@@ -269,9 +269,9 @@ def signals_kept() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def running(site: Station, interval: float = 3600.0) -> AsyncIterator[None]:
+async def running(site: Station, interval: float = 3600.0, news: ArchiveNews | None = None) -> AsyncIterator[None]:
     """A loader at work in this process."""
-    task = asyncio.create_task(site.loader(interval).run())
+    task = asyncio.create_task(site.loader(interval, news).run())
     try:
         yield
     finally:
