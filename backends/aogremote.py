@@ -74,6 +74,7 @@ def _run(told: dict[str, str]) -> RemoteRun:
         state=cast(RemoteState, state),
         log_bytes=_number(told.get("log", "0")),
         exit_status=_number(told["exit"]) if "exit" in told else None,
+        ended_ago=_number(told["ended_ago"]) if "ended_ago" in told else None,
         slot=_number(told["slot"]) if "slot" in told else None,
         pid=_number(told["pid"]) if "pid" in told else None,
         boot_id=told.get("boot", ""),

@@ -97,6 +97,8 @@ class RemoteRun:
     state: RemoteState
     log_bytes: int = 0
     exit_status: int | None = None
+    ended_ago: int | None = None
+    """Seconds between its end and this answer, both by the host's clock; None when it has not ended or is not told."""
     slot: int | None = None
     """Slot number from 0."""
     pid: int | None = None

@@ -22,6 +22,8 @@ ASKED = 0.3
 """Seconds between looks at whether an operator wants the run stopped."""
 STOP_AGAIN = 30.0
 """Seconds between tries to stop it, at the most."""
+LONG_AGO = 10**9
+"""Seconds: whatever days a run has told are over by then."""
 
 
 class Driving:
@@ -154,14 +156,15 @@ class Driving:
             return "lost", State.UNCLEAR, "muddled", f"the run was lost: {sentence}", {}
         match said:
             case Succeeded(url, days):
-                left = days if days is not None else self._bench.settings.staging.retention_days
-                today = date.fromisoformat(times.day(times.now(), self._bench.settings.policy.timezone))
+                given = days if days is not None else self._bench.settings.staging.retention_days
+                ended = times.now() - timedelta(seconds=min(remote.ended_ago or 0, LONG_AGO))
+                day = date.fromisoformat(times.day(ended, self._bench.settings.policy.timezone))
                 return (
                     "succeeded",
                     State.STAGED,
                     "succeeded",
                     "",
-                    {"url": url, "deleted_on": (today + timedelta(days=left)).isoformat()},
+                    {"url": url, "deleted_on": (day + timedelta(days=given)).isoformat()},
                 )
             case Failed():
                 return "failed", State.FAILED, "failed", "stagecalms failed", {}

@@ -82,6 +82,12 @@ tell_run() {
     say state "$run_state"
     [ "$run_state" = absent ] && return
     [ -z "$run_exit" ] || say exit "$run_exit"
+    if [ -n "$run_exit" ] && ended=$(stat -c %Y "$dir/exit" 2>/dev/null); then
+        ago=$(($(date +%s) - ended))
+        # a clock that was set back since
+        [ "$ago" -ge 0 ] || ago=0
+        say ended_ago "$ago"
+    fi
     [ -z "$run_why" ] || say why "$run_why"
     [ -z "$run_slot" ] || say slot "$run_slot"
     [ -z "$run_pid" ] || say pid "$run_pid"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,24 @@ async def test_a_run_from_start_to_end(host: SshStagingHost, staging_site: Stagi
     runs = await host.list()
     assert (runs.runs, runs.foreign, runs.free) == ((), (), 2)
     assert runs.room > 0
+
+
+async def test_a_run_that_has_ended_tells_how_long_ago(host: SshStagingHost, staging_site: StagingSite) -> None:
+    """By the host's clock alone; an end that is to come, as its clock was set back, is now."""
+    staging_site.install(GATED)
+    token = new_token()
+    await start(host, token)
+    assert (await host.status(token)).ended_ago is None
+    open_gate(staging_site)
+    ended = await until(host, token, "exited")
+    assert ended.ended_ago is not None
+    assert ended.ended_ago < 60
+    for age, least, most in ((5 * 86400, 5 * 86400, 5 * 86400 + 60), (-86400, 0, 0)):
+        then = time.time() - age
+        os.utime(staging_site.root / token / "exit", (then, then))
+        told = (await host.status(token)).ended_ago
+        assert told is not None
+        assert least <= told <= most
 
 
 async def test_start_twice_runs_once(host: SshStagingHost, staging_site: StagingSite) -> None:
@@ -486,6 +505,11 @@ BROKEN = {
     "trusts a pid of another boot": ('[ "$run_boot" != "$boot" ]', "false", test_after_a_reboot_a_run_is_lost),
     "trusts a pid alone": (' && [ "$started" = "$run_started" ]', "", test_a_reused_pid_is_not_alive),
     "lets a mark be the day": ('touch -m -d "@$since" .', "true", test_a_directory_that_is_kept_keeps_its_time),
+    "takes every end for one of now": (
+        'say ended_ago "$ago"',
+        "say ended_ago 0",
+        test_a_run_that_has_ended_tells_how_long_ago,
+    ),
     "gives no slot away": ("flock -n 7 && return 0", "return 0", test_a_third_run_finds_the_slots_busy),
 }
 

@@ -6,6 +6,7 @@ The operator's act counts, one thing that cannot be done stops no other, and not
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime
 from email import message_from_bytes, policy
 from typing import Any
@@ -21,10 +22,10 @@ from aogconsole.mailroom import MailRoom, Taken
 from aogconsole.requests.intake import IntakeRules
 from aogconsole.requests.mail import ParsedMail
 from aogconsole.requests.request import State
-from backends.ports import Committing, OutgoingMail, SendOutcome, StagedDirectory
+from backends.ports import Committing, OutgoingMail, RemoteRun, SendOutcome, StagedDirectory
 from tests.support import outside
 from tests.support.desk import MOUS, request_mail
-from tests.support.office import ENGINE, OTHER_MOUS, RULES
+from tests.support.office import ENGINE, OTHER_MOUS, RULES, URL
 from tests.support.shop import Shop, once
 
 
@@ -253,6 +254,33 @@ def staged(shop: Shop, deleted_on: str = "2099-01-01") -> int:
     run = shop.office.run(request, "succeeded", deleted_on)
     shop.office.journal.connection.execute("update run set url = ? where id = ?", (f"http://host/{run:032x}", run))
     return run
+
+
+@pytest.mark.parametrize(("ended_ago", "left"), [(None, 28), (0, 28), (5 * 86400, 23), (10**18 - 1, None)])
+async def test_the_days_of_a_run_are_what_its_host_leaves_of_them(
+    shop: Shop, ended_ago: int | None, left: int | None
+) -> None:
+    """One that does not tell how long ago the run ended says that it just has; nonsense does not hold the run open."""
+    request = queued(shop)
+    row = shop.row(request)
+    done = f"Staging of calibrated MS(s) for {row['project']} {row['mous']} helpdesk ticket #{row['ticket']} completed"
+    output = f"The staging directory will be accessible at {URL}\n{done}\nat {URL}\n".encode()
+
+    class Over(outside.Host):
+        async def status(self, token: str) -> RemoteRun:
+            return RemoteRun(token, "exited", len(output), 0, ended_ago=ended_ago)
+
+        async def log(self, token: str, offset: int) -> AsyncIterator[bytes]:
+            yield output[offset:]
+
+    shop.bench.host = Over()
+    await shop.staging.step()
+    await shop.until(lambda: shop.row(request)["state"] == (State.STAGED if left else State.UNCLEAR))
+    (run,) = shop.office.journal.all("select * from run")
+    days = shop.office.book.days_left(run)
+    assert days == left if left else days is not None and days < 0
+    assert len(shop.office.letters(request)) == bool(left)
+    await shop.staging.let_go()
 
 
 async def test_keep_asked_otherwise_while_it_is_done_is_done_otherwise(shop: Shop) -> None:

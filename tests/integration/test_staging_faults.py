@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import sqlite3
@@ -159,6 +160,35 @@ def test_a_server_that_is_killed_and_comes_back(desk: Desk) -> None:
         wait_state(desk, "1193", "closed")
         assert staging_connection(desk) == (True, "")
     assert_whole(desk, "1193")
+
+
+def test_the_days_are_counted_from_the_runs_end(desk: Desk) -> None:
+    """The engine was away when they ended: the letter tells what is left of them; with none left there is no letter."""
+    ages = {"1193": 5, "1293": 30}
+    desk.deliver(request_mail(ticket="1193"), request_mail(ticket="1293", account="del1"))
+    with desk.serving():
+        for ticket in ages:
+            wait_state(desk, ticket, "staging")
+    go(desk, *ages)
+    for ticket, days in ages.items():
+        run = run_of(desk, ticket)
+        exited = desk.host.root / run["token"] / "exit"
+        desk.wait(exited.exists)
+        ended = time.time() - days * 86400
+        os.utime(exited, (ended, ended))
+    with desk.serving():
+        wait_state(desk, "1193", "closed")
+        wait_state(desk, "1293", "unclear")
+    assert {one["run"]: one["days_left"] for one in desk.json("staged")} == {
+        run_of(desk, "1193")["id"]: 23, run_of(desk, "1293")["id"]: -2,
+    }  # fmt: skip
+    (letter,) = desk.filed()
+    assert b"It will be deleted 23 days from now." in letter
+    assert "the staged data is, or is about to be, deleted" in why(desk, "1293")
+    shutil.rmtree(desk.host.web_root)
+    desk.host.web_root.mkdir()
+    with desk.serving():
+        desk.wait(lambda: [one["days_left"] for one in desk.json("staged")] == [23])
 
 
 def test_after_a_reboot_a_person_decides(desk: Desk) -> None:
