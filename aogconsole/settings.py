@@ -83,7 +83,9 @@ class Staging(Section):
     remote: Literal["forced", "plain"] = setting("forced", "aogremote behind a forced command, or plain commands")
     command: str = setting("stagecalms.sh", "the staging command")
     slots: int = setting(2, "runs at a time", least=1, most=6)
-    retention_days: int = setting(28, "days until staged data are deleted, where the run does not say", least=1)
+    retention_days: int = setting(
+        28, "days until staged data are deleted, where the run does not say", least=1, most=999_999
+    )
     url_prefixes: tuple[str, ...] = setting(
         ("http://almascience.eso.org/arcdistribution/", "https://almascience.eso.org/arcdistribution/"),
         "a link is mailed only when it begins with one of these",

@@ -35,6 +35,11 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _time(text: str) -> int:
+    """Seconds from 1970, before it too: a directory may have any time."""
+    return -_number(text[1:]) if text.startswith("-") else _number(text)
+
+
 def parse_hello(answer: str) -> Hello:
     """The answer of `hello`. Raises StagingError."""
     lines = list(_lines(answer))
@@ -119,7 +124,7 @@ def parse_staged(answer: str) -> tuple[StagedDirectory, ...]:
     lines = list(_lines(answer))
     since = dict(value.rpartition(" ")[::2] for key, value in lines if key == "since")
     return tuple(
-        StagedDirectory(name, key == "kept", _number(since[name]) if name in since else None)
+        StagedDirectory(name, key == "kept", _time(since[name]) if name in since else None)
         for key, name in lines
         if key in {"staged", "kept"}
     )

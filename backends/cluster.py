@@ -16,7 +16,7 @@ from aogconsole.errors import ConfigError, OutsideError
 from aogconsole.stagecalms import words
 from aogconsole.stagecalms.choice import NodeState, least_loaded
 from aogconsole.stagecalms.job import TAR, Generation, Node, Work
-from aogconsole.stagecalms.nodeside import TARS
+from aogconsole.stagecalms.nodeside import TARS, is_folder
 from aogconsole.text import clean
 from backends.cluster_ports import LinkCut, Making, NodeRefused, Packed, Tell, WorkState
 from backends.cluster_ssh import SshClient, child
@@ -30,8 +30,6 @@ RSYNC_SILENCE = 300
 """Seconds after which rsync gives up: resuming, both sides read what is there before a byte is sent."""
 LINK_STATUS = {10, 12, 30, 35, 255}
 """rsync's exit statuses when the line to the node broke."""
-FOLDER = re.compile("(/[0-9A-Za-z_.+@=,:-]+)+", re.ASCII)
-"""Paths that need no quotes for any shell, nor for rsync; node.sh checks them again."""
 _TAR = re.compile(rf"uid___A00[1-9]_X[0-9a-f]{{1,12}}_X[0-9a-f]{{1,12}}{re.escape(TAR)}", re.ASCII)
 _SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
 
@@ -77,7 +75,7 @@ class SshCluster:
         self, work: PurePosixPath, token: str, *, old: bool, tell: Tell, making: Making | None = None
     ) -> Work | None:
         """See cluster_ports.Cluster. A node that cannot make the directory is skipped, and the next best taken."""
-        if not FOLDER.fullmatch(str(work)) or "/." in f"{work}/":
+        if not is_folder(work):
             raise ConfigError(
                 f"{clean(str(work.parent))} cannot be the folder of working directories",
                 "stagecalms.workdir is an absolute path without blanks, quotes and other special letters",

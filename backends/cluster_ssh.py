@@ -30,6 +30,8 @@ ANSWER_LIMIT = 1 << 20
 """Bytes; no answer but a log is longer."""
 NOISE = 65536
 """Bytes that a node's login may print above the answer."""
+TALKS = "its login prints to standard output, which rsync does not stand"
+"""Why a node is not chosen: our own verbs find their answer below such noise, but the copy would fail."""
 SSH_FAILED = 255
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
@@ -122,12 +124,15 @@ class SshClient:
             running.stdin.write(HAILING.encode())
             try:
                 async with asyncio.timeout(self.connect_timeout + self.alive_interval):
-                    hailed = await _hailed(node, running.stdout)
+                    hailed, noise = await _hailed(node, running.stdout)
             except TimeoutError:
                 raise LinkCut(f"{node} gave no answer within {self.connect_timeout:g} s", "no answer") from None
             if not hailed:
                 running.stdin.close()
-                raise failure(node, await running.status() or SSH_FAILED, await running.complaint())
+                status = await running.status() or SSH_FAILED
+                raise failure(node, status, await running.complaint() or decode(noise))
+            if noise and verb == "probe":
+                raise NodeRefused(f"{node}: {TALKS}", TALKS)
             running.stdin.write(text)
             running.stdin.close()
             yield running.stdout
@@ -135,19 +140,19 @@ class SshClient:
                 raise failure(node, status, await running.complaint())
 
 
-async def _hailed(node: Node, stdout: asyncio.StreamReader) -> bool:
-    """Whether the node's shell answered; what its login printed is skipped."""
-    noise = 0
+async def _hailed(node: Node, stdout: asyncio.StreamReader) -> tuple[bool, bytes]:
+    """Whether the node's shell answered, and what its login printed above that."""
+    noise, endless = b"", False
     try:
-        while noise < NOISE and (line := await stdout.readline()):
-            if line.rstrip() == HAIL.encode():
-                return True
-            noise += len(line)
+        while len(noise) < NOISE and (line := await stdout.readline()):
+            if line.rstrip().endswith(HAIL.encode()):  # the login may have left its line open
+                return True, noise + line.rstrip().removesuffix(HAIL.encode())
+            noise += line
     except ValueError:
-        noise = NOISE
-    if noise >= NOISE:
+        endless = True
+    if endless or len(noise) >= NOISE:
         raise NodeRefused(f"{node} prints without end at a login", "its login prints without end")
-    return False
+    return False, noise
 
 
 async def _whole(stream: asyncio.StreamReader) -> bytes:

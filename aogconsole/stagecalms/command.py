@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 USAGE = "stagecalms PROJCODE MOUSUID HELPDESKTICKETNUM"
 STDOUT = 1
 SLOW_READER = 5.0
-"""Seconds at the end for a terminal that is stopped."""
+"""Seconds at the end for a reader that takes nothing: a terminal that is stopped."""
 _INTERRUPTIONS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -146,8 +147,10 @@ def _hear() -> list[int]:
     return noted
 
 
-def _stage(job: Job, given: Config, early: Sequence[int]) -> int:
+def _stage(job: Job, given: Config, noted: list[int]) -> int:
     site, cluster, blocks = site_of(given), cluster_of(given), blocks_of(given)
+    _need_nodes(job, given)
+    _need_programs()
     _forget_secrets(given)
     from aogconsole.stagecalms.staging import complain, stage
     from aogconsole.stagecalms.telling import Teller
@@ -156,11 +159,30 @@ def _stage(job: Job, given: Config, early: Sequence[int]) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     teller = Teller(STDOUT, terminal=os.isatty(STDOUT))
     loop = asyncio.new_event_loop()
-    staged = loop.run_until_complete(_until_told(stage(job, site, cluster, blocks, teller), early))
-    if not teller.close(SLOW_READER) and staged:
+    staged = loop.run_until_complete(_until_told(stage(job, site, cluster, blocks, teller), noted))
+    if not teller.close(SLOW_READER, hurry=noted or _hear()) and staged:
         complain("the data are staged and served, but not all of this could be written to standard output")
         return 1
     return 0 if staged else 1
+
+
+def _need_nodes(job: Job, given: Config) -> None:
+    from aogconsole.stagecalms.choice import is_old
+
+    ours = given.settings.stagecalms
+    if ours.engine == "ssh" and not ours.rhel5_nodes and is_old(job.project, ours.rhel5_before):
+        raise ConfigError(
+            f"stagecalms.rhel5_nodes names no node for projects before {ours.rhel5_before}",
+            'name one, or set stagecalms.rhel5_before to an earlier year, or to "" for never',
+        )
+
+
+def _need_programs() -> None:
+    if missing := [name for name in ("ssh", "rsync") if not shutil.which(name)]:
+        raise ConfigError(
+            f"the staging host has no {' and no '.join(missing)} in this account's path",
+            "install OpenSSH's client and rsync on it",
+        )
 
 
 def _forget_secrets(given: Config) -> None:
@@ -170,27 +192,26 @@ def _forget_secrets(given: Config) -> None:
             os.environ.pop(one.value.removeprefix("env:"), None)
 
 
-async def _until_told(run: Coroutine[None, None, bool], early: Sequence[int]) -> bool:
-    """Stage; the first signal gives up, later ones change nothing."""
+async def _until_told(run: Coroutine[None, None, bool], noted: list[int]) -> bool:
+    """Stage; the first signal, which may have been noted already, gives up, and later ones change nothing."""
     staging = asyncio.ensure_future(run)
     await asyncio.sleep(0)  # a task that is cancelled before it began would never tell
-    told = False
 
-    def stop() -> None:
-        nonlocal told
-        if not told:
-            told = True
+    def stop(number: int) -> None:
+        if not noted:
             staging.cancel()
+        noted.append(number)
 
     for one in _heard():
-        asyncio.get_running_loop().add_signal_handler(one, stop)
-    if early:
-        stop()
+        asyncio.get_running_loop().add_signal_handler(one, stop, one)
+    if noted:
+        staging.cancel()
     return await staging
 
 
 def site_of(given: Config) -> Site:
     """What one run needs of the configuration. Raises ConfigError."""
+    from aogconsole.stagecalms.nodeside import is_folder
     from aogconsole.stagecalms.staging import Site
 
     given.need("stagecalms.calibrator", "stagecalms.url", "stagecalms.workdir")
@@ -199,9 +220,14 @@ def site_of(given: Config) -> Site:
     workdir = PurePosixPath(ours.workdir)
     if not workdir.is_absolute():
         raise ConfigError(f"stagecalms.workdir is {clean(ours.workdir)}, which is no absolute path", "begin it with /")
-    for key, path in (("stagecalms.workdir", workdir), ("stagecalms.web_root", web_root)):
-        if " " in str(path):
-            raise ConfigError(f"{key} is {clean(str(path))}, which has a blank", "name one without")
+    for key, value in (("workdir", workdir), ("web_root", web_root), ("url", ours.url)):
+        if " " in str(value):
+            raise ConfigError(f"stagecalms.{key} is {clean(str(value))}, which has a blank", "name one without")
+    if not is_folder(workdir / "WORK10000"):
+        raise ConfigError(
+            f"stagecalms.workdir is {clean(ours.workdir)}, which cannot be the folder of working directories",
+            "name one of letters a to z, digits and -_.+@=,: alone, and none of its folders with a dot first",
+        )
     return Site(
         root=_root(given),
         slots=staging.slots,
@@ -285,11 +311,17 @@ def _expire(given: Config, *, dry_run: bool) -> int:
     web_root = _web_root(given)
     live = Records(_root(given)).live()
     days = given.settings.staging.retention_days
-    failed = False
+    failed, unwritten = False, None
     for decision in expire(web_root, days, live, datetime.now(UTC), dry_run=dry_run):
-        print(decision.line, flush=True)
         failed = failed or decision.done == "failed"
-    return 1 if failed else 0
+        if unwritten is None:
+            try:
+                print(decision.line, flush=True)
+            except OSError as error:  # what is due is deleted all the same
+                unwritten = error
+    if unwritten is not None:
+        _complain(AogError(f"all was looked at, but the output could not be written: {unwritten.strerror}"))
+    return 1 if failed or unwritten else 0
 
 
 if __name__ == "__main__":

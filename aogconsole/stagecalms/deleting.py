@@ -55,16 +55,10 @@ def _unescaped(point: str) -> str:
 def delete(folder: int, name: str) -> list[str]:
     """Delete a directory in `folder` with all that is in it. Returns what could not be, a few words each.
 
-    What can be deleted is, whatever else cannot. The directory is closed (0700) before anything in it is deleted: one
-    that is not has lost nothing yet. Raises OSError when it is no directory, or not ours to close.
+    What can be deleted is, whatever else cannot; directories of ours in it that are closed to us are opened. It is
+    closed itself (0700) before anything in it is deleted: one that is not has lost nothing yet. Raises OSError when it
+    is no directory, or not ours to close.
     """
-    troubles: list[str] = []
-
-    def note(_: object, path: str, error: _Error) -> None:
-        what = error[1]
-        if not isinstance(what, FileNotFoundError):
-            troubles.append(f"{clean(path)}: {what.strerror if isinstance(what, OSError) else what}")
-
     if mounted(folder, name):
         return [f"{clean(name)}: something is mounted there"]
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -72,11 +66,44 @@ def delete(folder: int, name: str) -> list[str]:
         os.fchmod(descriptor, 0o700)
     finally:
         os.close(descriptor)
+    if troubles := _remove(folder, name):
+        _open_up(folder, name)
+        troubles = _remove(folder, name)
+    return troubles
+
+
+def _remove(folder: int, name: str) -> list[str]:
+    troubles: list[str] = []
+
+    def note(_: object, path: str, error: _Error) -> None:
+        what = error[1]
+        if not isinstance(what, FileNotFoundError):
+            troubles.append(f"{clean(path)}: {what.strerror if isinstance(what, OSError) else what}")
+
     try:
         shutil.rmtree(name, onerror=note, dir_fd=folder)
     except RecursionError:
         troubles.append(f"{clean(name)}: too many directories in each other")
     return troubles
+
+
+def _open_up(folder: int, name: str) -> None:
+    """Let the account list and change every directory of its own below a directory, so far as that can be."""
+    with contextlib.suppress(OSError, RecursionError):
+        for _, names, _, within in os.fwalk(name, dir_fd=folder):
+            for one in names:
+                with contextlib.suppress(OSError):
+                    _open(within, one)
+
+
+def _open(within: int, name: str) -> None:
+    """By a descriptor that needs no right to read, so that no link is followed."""
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+    try:
+        if is_directory_of_ours(os.fstat(descriptor)):
+            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+    finally:
+        os.close(descriptor)
 
 
 def is_directory_of_ours(status: os.stat_result) -> bool:

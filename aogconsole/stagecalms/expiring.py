@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from aogconsole.stagecalms.deleting import KEEP, PREFIX, delete, is_directory_of
 from aogconsole.stagecalms.job import TOKEN
 from aogconsole.text import clean
 
+DAY = 86400
 Done = Literal["deleted", "would delete", "kept", "left", "failed"]
 
 
@@ -83,25 +84,38 @@ def decide(entry: Entry, days: int, live: Collection[str], now: datetime) -> Dec
         return stays("a run is working on it")
     if entry.kept:
         return stays(f"{KEEP} is in it", "kept")
-    age = now - datetime.fromtimestamp(entry.status.st_mtime, UTC)
+    # in seconds: no calendar holds what a file system can
+    age = now.timestamp() - entry.status.st_mtime
     told = _age(entry.status, age, days)
-    if age < timedelta(0):
+    if age < 0:
         return stays(f"{told}, which is to come: see the host's clock")
+    if _date(entry.status.st_mtime) is None:
+        return stays(f"{told}, which cannot be right")
     if entry.mounted:
         return stays("something is mounted in it")
     if entry.name != token:
         return Decision(entry.name, "would delete", "its deletion was not finished")
-    if age < timedelta(days=days):
+    if age < days * DAY:
         return stays(told)
     return Decision(entry.name, "would delete", told)
 
 
-def _age(status: os.stat_result, age: timedelta, days: int) -> str:
-    at = datetime.fromtimestamp(status.st_mtime, UTC)
-    told = f"{'staged' if _served(status) else 'incomplete since'} {at:%Y-%m-%d %H:%M} UTC"
-    if age < timedelta(0):
+def _age(status: os.stat_result, age: float, days: int) -> str:
+    at = _date(status.st_mtime)
+    date = f"{status.st_mtime:.0f} seconds from 1970" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
+    told = f"{'staged' if _served(status) else 'incomplete since'} {date}"
+    if age < 0 or at is None:
         return told
-    return f"{told}, {age.days} {'day' if age.days == 1 else 'days'} ago, kept {days}"
+    past = int(age // DAY)
+    return f"{told}, {past} {'day' if past == 1 else 'days'} ago, kept {days}"
+
+
+def _date(seconds: float) -> datetime | None:
+    """None of a time before the year 1, or after 9999."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _served(status: os.stat_result) -> bool:

@@ -6,8 +6,10 @@ The words are not in the command line: every account of a node can read that, an
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Literal
 
 from aogconsole.errors import InvalidId
@@ -25,6 +27,12 @@ INNER = ".stagecalms"
 """The folder in a working directory that is ours; see node.sh."""
 TARS = f"{INNER}/tars"
 """Where the tars are, below the working directory."""
+_FOLDER = re.compile("(/[0-9A-Za-z_.+@=,:-]+)+", re.ASCII)
+
+
+def is_folder(path: PurePosixPath) -> bool:
+    """Whether a path needs no quotes for any shell, nor for rsync; node.sh checks it again."""
+    return bool(_FOLDER.fullmatch(str(path))) and "/." not in f"{path}/"
 
 
 @functools.cache

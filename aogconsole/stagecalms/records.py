@@ -238,7 +238,7 @@ class Records:
         return lock
 
     def _make_folder(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder)
 
     @contextlib.contextmanager
     def _trying(self) -> Iterator[None]:
@@ -267,6 +267,15 @@ class Records:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Have a folder and those above it; what is made is for this account alone, whatever the umask. Raises OSError."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 # -- locks ---------------------------------------------------------------------------------------------------------

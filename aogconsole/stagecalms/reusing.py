@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import subprocess
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from aogconsole.stagecalms.choice import Block
 from aogconsole.stagecalms.digest import of_whole
 from aogconsole.stagecalms.generating import PassOn
 from aogconsole.stagecalms.job import TAR
+from aogconsole.tasks import in_thread
 from aogconsole.text import clean, decode
 
 LINKING_SECONDS = 600.0
@@ -42,16 +45,32 @@ async def find(
 
 
 async def _held(directories: Sequence[Path], directory: Path, name: str) -> str | None:
-    """The checksum of a tar that is held now. One that is not what its `SHA256SUMS` says is passed over."""
+    """The checksum of a tar that is held now.
+
+    One that is not what its `SHA256SUMS` says is passed over, and one of which nothing is noted unless it has its end.
+    """
     for tar in served.candidates(directories, name):
         noted, held = served.noted_sum(tar), served.hold(tar, directory)
         if held is None:
             continue
-        digest = (await of_whole([held])).get(name)
-        if digest is not None and noted in (None, digest):
-            return digest
+        if noted is not None or await in_thread(functools.partial(has_its_end, held)):
+            digest = (await of_whole([held])).get(name)
+            if digest is not None and noted in (None, digest):
+                return digest
         held.unlink()
     return None
+
+
+def has_its_end(tar: Path) -> bool:
+    """Whether a tar holds something and was not cut: what follows its last member is a block of zeros. Blocks."""
+    try:
+        with tarfile.open(tar, "r:") as members, tar.open("rb") as file:
+            for _ in members:  # reads the headers only
+                pass
+            file.seek(members.offset)
+            return members.offset > 0 and file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    except (OSError, tarfile.TarError, ValueError, OverflowError):
+        return False
 
 
 async def link(directory: Path, pass_on: PassOn) -> None:

@@ -103,14 +103,20 @@ def tidy(directory: Path, tars: Iterable[str]) -> None:
 
 
 def settle(directory: Path) -> None:
-    """Give every file its mode, and all to the disk; takes a while. Raises OSError."""
+    """Give every file of ours its mode, and all to the disk; takes a while. Raises OSError.
+
+    What is another account's, such as a `.donotremove` of root, is not ours to change, and not needed.
+    """
     for path in sorted(directory.iterdir()):
-        if not stat.S_ISREG(path.lstat().st_mode):
+        state = path.lstat()
+        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid():
             continue
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fchmod(descriptor, 0o644)
             os.fsync(descriptor)
+        except OSError as error:  # of a descriptor it names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             os.close(descriptor)
     _sync(directory)

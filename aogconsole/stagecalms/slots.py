@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aogconsole.errors import StorageError
+from aogconsole.stagecalms.records import make_folder
 from aogconsole.text import clean
 
 POLL = 0.5
@@ -95,7 +96,7 @@ def _handed_on(root: Path) -> int | None:
 
 async def _wait(root: Path, slots: int, tell: Callable[[str], None], name: str) -> int:
     folder = root / "stagecalms"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     # open for as long as we wait: so that others see that we take a slot, and leave no room for us beside it
     waiting = os.open(folder / "waiting", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     told = False

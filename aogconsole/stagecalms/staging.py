@@ -153,12 +153,13 @@ class _Run:
             sums = await self._generate(work, taken, old=old)
         self.teller.say(words.DELETING_LOGS)
         served.tidy(self.directory, sums)
-        removed = await self._remove(work)
+        await self._settle(sums, left_out)
+        await self._remove(record, work)
         await _soon(sweeping)
-        await self._publish(sums, left_out)
+        await self._publish()
         # it has completed, and has told so: whatever happens now, it has not failed
         try:
-            if removed:
+            if self.work is None:
                 record.done()
         except (AogError, OSError) as error:
             complain(f"the run's record stays until the next stagecalms: {error}")
@@ -211,7 +212,13 @@ class _Run:
         await copy(self.cluster, work, packed, self.directory, patience, teller.pass_on, teller.say)
         return {tar.name: tar.sha256 for tar in packed}
 
-    async def _remove(self, work: Work) -> bool:
+    async def _settle(self, sums: Mapping[str, str], left_out: Sequence[Block]) -> None:
+        """All but the log, on the disk: the working directory has the only other copy, and goes next."""
+        tars = [(name, (self.directory / name).stat().st_size) for name in sorted(sums)]
+        served.write(self.directory, readme(self.job, tars, left_out, self.site.days, datetime.now(UTC)), sums)
+        await in_thread(lambda: served.settle(self.directory))
+
+    async def _remove(self, record: Record, work: Work) -> None:
         """Remove the working directory; all is copied, so that it does not matter much when it cannot be."""
         self.teller.say(words.DELETING_WORK)
         try:
@@ -219,13 +226,12 @@ class _Run:
                 await self.cluster.remove(work)
         except (AogError, OSError) as error:  # a time-out is an OSError without words
             self.teller.say(words.not_deleted(clean(str(error)) or f"not removed within {REMOVE_SECONDS:g} s"))
-            return False
-        return True
+            return
+        self.work = None
+        with contextlib.suppress(AogError, OSError):  # who sweeps finds nothing there
+            record.gone(work)
 
-    async def _publish(self, sums: Mapping[str, str], left_out: Sequence[Block]) -> None:
-        now = datetime.now(UTC)
-        tars = [(name, (self.directory / name).stat().st_size) for name in sorted(sums)]
-        served.write(self.directory, readme(self.job, tars, left_out, self.site.days, now), sums)
+    async def _publish(self) -> None:
         self.teller.kept()
         await in_thread(lambda: served.settle(self.directory))
         # nothing below waits, so no signal comes between the served directory and its completion block
@@ -236,7 +242,8 @@ class _Run:
     async def give_up(self, why: str, hint: str = "") -> None:
         """End the worker, and tell the failure block. Raises nothing."""
         say = self.teller.say
-        for line in words.error(clean(why), [clean(hint)] if hint else ()):
+        # a node's hint is the short reason for another sentence: mostly the end of this one
+        for line in words.error(clean(why), [clean(hint)] if hint and hint.casefold() not in why.casefold() else ()):
             say(line)
         await self._end()
         if self.record is not None:

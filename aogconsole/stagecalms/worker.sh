@@ -54,7 +54,8 @@ calibrate() {
 }
 
 # One tar, and its checksum from the same pass. Whichever of the three fails, the tar does not get its name, and the
-# room that it took is given back: something may have to be said.
+# room that it took is given back: something may have to be said. Of a failure the programs' own words are told;
+# marks between them say which one failed.
 pack() {
     ms=$1.ms.split.cal
     part=$tars/$ms.tar.part
@@ -64,14 +65,17 @@ pack() {
     # shellcheck disable=SC2086
     said=$({ { tar $sorted -cf - -C "$work" "$ms" 2>&3 || echo 'FAILED: tar' >&3; } |
         tee "$dir/fifo" 2>&3 >"$part" || echo 'FAILED: tee' >&3; } 3>&1)
-    case $said in *FAILED:*) kill "$summing" ;; esac
-    wait "$summing" || said="$said FAILED: sha256sum"
+    # it may have ended by itself
+    case $said in *FAILED:*) kill "$summing" 2>/dev/null ;; esac
+    { wait "$summing"; } 2>/dev/null && read -r sum rest <"$dir/sum" && [ ${#sum} -eq 64 ] || said="$said
+FAILED: sha256sum"
     rm -f "$dir/fifo"
-    read -r sum rest <"$dir/sum" && [ ${#sum} -eq 64 ] || said="$said FAILED: sha256sum"
     case $said in
         *FAILED:*)
             rm -f "$part" "$dir/reserve"
-            printf '%s\n' "$said"
+            why=$(printf '%s\n' "$said" | sed "/^FAILED: /d; /^\$/d; s/^tee: [^:]*: /$ms.tar: /")
+            [ -n "$why" ] || why=$(printf '%s\n' "$said" | sed -n 's/^FAILED: \(.*\)/\1 failed/p' | head -n 1)
+            printf '%s\n' "$why"
             return 1
             ;;
         ?*) printf '%s\n' "$said" ;;
@@ -113,6 +117,9 @@ main() {
     for block in "$@"; do
         if ! [ -d "$work/$block.ms.split.cal" ] || [ -L "$work/$block.ms.split.cal" ]; then
             complain "$block.ms.split.cal was not created."
+            missing=yes
+        elif [ -z "$(ls -A "$work/$block.ms.split.cal")" ]; then
+            complain "$block.ms.split.cal is empty."
             missing=yes
         fi
     done

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from aogconsole.ids import MousUid, ProjectCode
-from aogconsole.stagecalms.job import TAR, Generation, Work
+from aogconsole.stagecalms.job import MS, TAR, Generation, Work
 from backends.cluster import SshCluster
 from backends.cluster_ports import Cluster, NodeRefused, WorkState
 from tests.support.nodes import ClusterSite, new_token
@@ -236,6 +236,14 @@ async def missing_ms(bench: Bench) -> None:
 
 
 @case
+async def empty_ms(bench: Bench) -> None:
+    """A directory that holds nothing is no MeasurementSet."""
+    work = await bench.begun(bench.script(f"mkdir {BLOCKS[0]}{MS} {BLOCKS[1]}{MS}; touch {BLOCKS[0]}{MS}/.x"))
+    assert (await bench.log(work)).decode() == f"ERROR: {BLOCKS[1]}{MS} is empty.\n"
+    assert (await bench.cluster.state(work)).status == 1
+
+
+@case
 async def packs_what_may_only_be_read(bench: Bench) -> None:
     """As it is when it was copied from a store with its modes: it is packed, and goes."""
     text = """shift 2
@@ -358,7 +366,7 @@ async def removes_only_its_own(bench: Bench) -> None:
 @case
 async def removed_after_what_lingers(bench: Bench) -> None:
     """A server that the calibrator left behind is ended with the directory."""
-    text = 'setsid sleep 600 >/dev/null 2>&1 & shift 2; for block; do mkdir "$block.ms.split.cal"; done'
+    text = "setsid sleep 600 >/dev/null 2>&1 & shift 2; for ms; do ms=$ms.ms.split.cal; mkdir $ms; >$ms/table.dat; done"
     work = await bench.begun(bench.script(text))
     await bench.log(work)
     assert (await bench.cluster.state(work)).status == 0

@@ -30,7 +30,7 @@ def by_slurm(request: pytest.FixtureRequest, folder: Path) -> Bench:
 ENGINES: dict[str, Callable[[pytest.FixtureRequest, Path], Bench]] = {"ssh": by_ssh, "slurm": by_slurm}
 
 
-NO_ENGINES = {"big_log", "missing_ms", "lost_when_restarted", "removes_only_its_own", "no_such_tar",
+NO_ENGINES = {"big_log", "missing_ms", "empty_ms", "lost_when_restarted", "removes_only_its_own", "no_such_tar",
               "ends_only_its_own", "ended_without_a_note", "packs_what_may_only_be_read"}  # fmt: skip
 """Cases that no engine can make a difference to: tried by ssh only, for a job takes a second or more."""
 

@@ -442,17 +442,17 @@ async def test_a_directory_that_goes_is_not_said_to_be_kept(staging_site: Stagin
 async def test_a_directory_that_is_kept_keeps_its_time(host: SshStagingHost, staging_site: StagingSite) -> None:
     """It is the moment at which it was staged: its days go on being counted from there. Any mark is one."""
     name, linked = sorted(new_token() for _ in range(2))
-    staged = 1_790_856_000
+    staged, odd = 1_790_856_000, -86_400
     for directory in (staging_site.web_root / name, staging_site.web_root / linked):
         directory.mkdir()
     (staging_site.web_root / linked / ".donotremove").symlink_to("nowhere")
     staging_site.hand_over()
-    for directory in (staging_site.web_root / name, staging_site.web_root / linked):
-        os.utime(directory, (staged, staged))
+    os.utime(staging_site.web_root / name, (staged, staged))
+    os.utime(staging_site.web_root / linked, (odd, odd))
     for keep in (True, True, False, False):
         await host.keep(name, keep)
         await host.keep(linked, True)
-        assert await host.staged() == (StagedDirectory(name, keep, staged), StagedDirectory(linked, True, staged))
+        assert await host.staged() == (StagedDirectory(name, keep, staged), StagedDirectory(linked, True, odd))
     await host.keep(linked, False)
     assert not any(found.kept for found in await host.staged())
 

@@ -155,15 +155,30 @@ async def test_a_login_that_talks(new_cluster_site: NewSite, tmp_path: Path) -> 
         "echo 'Welcome to arcp1'; printf 'no line end'; echo; echo hm >&2\n"
     )
     bench = bench_of(site, tmp_path)
-    work = await bench.begun(bench.generation())
+    assert isinstance(bench.cluster, SshCluster)
+    work = await bench.cluster.make(Work(Node(NODES[0]), site.workdir / "WORK12345", TOKEN))
+    await bench.cluster.begin(work, bench.generation())
     assert (await bench.log(work)).startswith(b"calibrator")
     assert (await bench.cluster.state(work)).status == 0
+    await bench.cluster.remove(work)
+
+
+@pytest.mark.parametrize("noise", ["echo Welcome", "echo", "printf '\\033]0;arcp1\\007'"])
+async def test_a_node_that_no_copy_could_be_had_from(new_cluster_site: NewSite, tmp_path: Path, noise: str) -> None:
+    """What a login prints is rsync's first answer: such a node is told and not chosen, and from another all comes."""
+    site = new_cluster_site(NODES[:2])
+    site.nodes["arcp1"].home.joinpath(".bashrc").write_text(noise + "\n")
+    bench = bench_of(site, tmp_path)
+    await CASES["whole_way"](bench)
+    why = "its login prints to standard output, which rsync does not stand"
+    assert bench.told == [f"Node {NODES[0]} is skipped: {why}"]
 
 
 @pytest.mark.parametrize(
     ("profile", "why"),
     [
         ("echo 'This account is not available.' >&2; exit 1", "not available"),
+        ("echo 'This account is not available.'; exit 1", "not available"),
         ("yes", "without end"),
         ("exit 0", "broke"),
     ],
@@ -209,6 +224,34 @@ async def test_old_tools(new_cluster_site: NewSite, tmp_path: Path, name: str) -
         (programs / tool).chmod(0o755)
     (site.nodes["arcp1"].home / ".bashrc").write_text("PATH=$HOME/bin:$PATH\n")
     await CASES[name](bench_of(site, tmp_path))
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(
+    ("tool", "fails", "said"),
+    [
+        ("tar", "echo 'tar: x: Cannot open: Permission denied' >&2; exit 2", "tar: x: Cannot open: Permission denied"),
+        ("tar", "exit 2", "tar failed"),
+        ("tee", 'cat >"$1"; exit 1', "tee failed"),
+        ("sha256sum", "cat >/dev/null; exit 1", "sha256sum failed"),
+    ],
+)
+async def test_what_cannot_be_packed(
+    new_cluster_site: NewSite, tmp_path: Path, shell: str, tool: str, fails: str, said: str
+) -> None:
+    """One line says why, in the program's own words if it has any; nothing of the shell's stands between."""
+    site = new_cluster_site(NODES[:1])
+    programs = site.nodes["arcp1"].home / "bin"
+    programs.mkdir()
+    (programs / "sh").symlink_to(f"/bin/{shell}")
+    (programs / tool).write_text(f"#!/bin/dash\n{fails}\n")
+    (programs / tool).chmod(0o755)
+    (site.nodes["arcp1"].home / ".bashrc").write_text("PATH=$HOME/bin:$PATH\n")
+    bench = bench_of(site, tmp_path)
+    work = await bench.begun(bench.generation())
+    log = (await bench.log(work)).decode()
+    assert log.splitlines()[2:] == [said, f"ERROR: {BLOCKS[0]}.ms.split.cal cannot be packed."]
+    assert (await bench.cluster.state(work)).status == 1
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

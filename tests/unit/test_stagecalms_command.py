@@ -78,8 +78,14 @@ def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> N
         (SITE.replace("127.0.0.2:2222", "-oProxyCommand=x"), "stagecalms.nodes"),
         (SITE + "workdir = 'tmp'", "no absolute path"),
         (SITE.replace('"web"', '"my web"'), "has a blank"),
+        (SITE + "url = 'http://x/a b'", "stagecalms.url is http://x/a b, which has a blank"),
+        (SITE + 'workdir = "/tmp/wo\'rk"', "cannot be the folder of working directories"),
+        (SITE + "workdir = '/tmp/wörk'", "cannot be the folder of working directories"),
+        (SITE + "workdir = '/tmp/../work'", "cannot be the folder of working directories"),
+        (SITE + "rhel5_nodes = []", "stagecalms.rhel5_nodes names no node for projects before 2013"),
         (SITE.replace('blocks = "blocks"', ""), "archive.dsn is not set"),
         (SITE.replace('["127.0.0.2:2222"]', "[]"), "stagecalms.nodes is not set"),
+        (SITE + "[staging]\nretention_days = 1000000000\n", "whole number, at least 1, at most 999999"),
     ],
 )
 def test_wrong_configuration(tmp_path: Path, text: str, sentence: str) -> None:
@@ -89,6 +95,22 @@ def test_wrong_configuration(tmp_path: Path, text: str, sentence: str) -> None:
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.parametrize(
+    ("programs", "sentence"),
+    [((), "has no ssh and no rsync"), (("ssh",), "has no rsync"), (("rsync",), "has no ssh")],
+)
+def test_programs_that_the_host_lacks(tmp_path: Path, programs: tuple[str, ...], sentence: str) -> None:
+    """Exit status 3, before a node is asked for anything and before anything is made."""
+    (tmp_path / "bin").mkdir()
+    for name in programs:
+        (tmp_path / "bin" / name).write_text("")
+        (tmp_path / "bin" / name).chmod(0o755)
+    done = run(tmp_path, JOB, PATH=str(tmp_path / "bin"))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"the staging host {sentence} in this account's path" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "config.toml"]
 
 
 def test_version_calibrator_and_help(tmp_path: Path) -> None:
@@ -113,6 +135,18 @@ def test_expire(tmp_path: Path) -> None:
         assert done.stdout.splitlines()[0].startswith(f"{told} {old.name}: ")
         assert old.is_dir() is there
         assert young.is_dir()
+
+
+def test_expire_goes_on_when_nobody_hears(tmp_path: Path) -> None:
+    """All that is over is deleted, whatever becomes of its line; the exit status tells that."""
+    for digit in "abc":
+        path = tmp_path / "web" / (digit * 32)
+        path.mkdir(parents=True)
+        os.utime(path, (1e9, 1e9))
+    done = run(tmp_path, ["--expire"], redirect=">/dev/full")
+    assert list((tmp_path / "web").iterdir()) == []
+    told = "stagecalms: all was looked at, but the output could not be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 @pytest.mark.parametrize("redirect", [">&-", "<&- >&- 2>&-", ">/dev/full"])

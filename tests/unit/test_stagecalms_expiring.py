@@ -16,7 +16,7 @@ import pytest
 
 from aogconsole.errors import ConfigError
 from aogconsole.stagecalms import deleting, expiring
-from aogconsole.stagecalms.expiring import Decision, Done, expire
+from aogconsole.stagecalms.expiring import Decision, Done, Entry, decide, expire
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAYS = 28
@@ -243,6 +243,28 @@ def test_a_real_mount_is_seen(web_root: Path) -> None:
         assert not deleting.mounted(folder, name_of(1))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (300_000_000_000, "staged 300000000000 seconds from 1970, which is to come: see the host's clock"),
+        (-70_000_000_000, "staged -70000000000 seconds from 1970, which cannot be right"),
+    ],
+)
+def test_a_time_that_no_calendar_has(web_root: Path, seconds: int, told: str) -> None:
+    """Told, and left, by whatever file system can hold it."""
+    whole = list(put(web_root, name_of(1), 40).stat())
+    whole[8] = seconds
+    entry = Entry(name_of(1), os.stat_result(whole), kept=False, mounted=False)
+    decision = decide(entry, DAYS, (), NOW)
+    assert decision == Decision(name_of(1), "left", told)
+
+
+def test_more_days_than_a_calendar_has(web_root: Path) -> None:
+    """Nothing is so old."""
+    put(web_root, name_of(1), 4000)
+    assert [one.done for one in expire(web_root, 10**12, (), NOW, dry_run=False)] == ["left"]
+
+
 APART = """
 import sys
 from datetime import UTC, datetime
@@ -265,10 +287,10 @@ def theirs(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_what_cannot_be_deleted_is_told_and_the_rest_goes_on(theirs: Path) -> None:
-    """Other accounts' directories (only root can make some), closed ones, and content that cannot be deleted."""
+    """Other accounts' directories (only root can make some), and closed ones; what is closed in them is opened."""
     drop = []
-    closed, read_only, _ = (put(theirs, name_of(number), 40) for number in (1, 2, 3))
-    expected: dict[str, Done] = {name_of(1): "failed", name_of(2): "failed", name_of(3): "deleted"}
+    closed, shut, _ = (put(theirs, name_of(number), 40) for number in (1, 2, 3))
+    expected: dict[str, Done] = {name_of(1): "failed", name_of(2): "deleted", name_of(3): "deleted"}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]  # a root for whom modes hold
@@ -277,7 +299,14 @@ def test_what_cannot_be_deleted_is_told_and_the_rest_goes_on(theirs: Path) -> No
         expected |= {name_of(4): "left", name_of(5): "failed"}
         for path in (theirs / name_of(4), *(theirs / name_of(4)).rglob("*"), theirs / name_of(5) / "logs"):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    (read_only / "logs").chmod(0o500)
+    for mode in (0o500, 0):
+        deep = shut / "logs" / f"{mode:o}" / "deep"
+        deep.mkdir(parents=True)
+        (deep / "casa.log").touch()
+        (deep / "out").symlink_to(closed)
+        deep.chmod(mode)
+        deep.parent.chmod(mode)
+    (shut / "logs").chmod(0)
     closed.chmod(0)
     for name in expected:
         age(theirs / name, 40)
@@ -289,13 +318,16 @@ def test_what_cannot_be_deleted_is_told_and_the_rest_goes_on(theirs: Path) -> No
         assert {name.removeprefix(".deleting-"): what for what, name, _ in told} == expected
         why = {name.removeprefix(".deleting-"): because for _, name, because in told}
         assert "Permission denied" in why[name_of(1)]
-        assert "logs/casa.log: Permission denied" in why[name_of(2)]
-        expected.pop(name_of(3), None)
-    assert [path.name for path in (theirs / f".deleting-{name_of(2)}").iterdir()] == ["logs"]
-    assert (theirs / f".deleting-{name_of(2)}").stat().st_mode & 0o777 == 0o700, "what has lost something is closed"
+        for name in (name_of(2), name_of(3)):
+            expected.pop(name, None)
+    assert closed.stat().st_mode & 0o777 == 0
     if os.geteuid() == 0:
         assert why[name_of(4)] == "it belongs to another account"
-        assert (theirs / f".deleting-{name_of(5)}" / "logs" / "casa.log").exists()
+        assert "logs/casa.log: Permission denied" in why[name_of(5)]
+        left = theirs / f".deleting-{name_of(5)}"
+        assert [path.name for path in left.iterdir()] == ["logs"]
+        assert left.stat().st_mode & 0o777 == 0o700, "what has lost something is closed"
+        assert (left / "logs" / "casa.log").exists()
 
 
 @pytest.mark.parametrize("fault", ["sees no mark", "knows no live run"])

@@ -96,6 +96,18 @@ def test_each_step_is_found_by_who_comes_after(records: Records, folder: Path) -
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
+def test_a_umask_opens_no_folder(tmp_path: Path) -> None:
+    """All that is made above the records is for this account alone, as aogremote makes it."""
+    root = tmp_path / "above" / "root"
+    before = os.umask(0o002)
+    try:
+        create(Records(root)).close()
+    finally:
+        os.umask(before)
+    for path in (root / "stagecalms", root, root.parent):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
 def test_nothing_is_left_of_what_is_done(records: Records, folder: Path) -> None:
     """But for directories that a cut left in doubt: they are looked for once more."""
     record = create(records)

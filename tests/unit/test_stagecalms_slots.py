@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,17 @@ async def test_who_is_cancelled_while_waiting_leaves_nothing(tmp_path: Path) -> 
     assert len(os.listdir("/proc/self/fd")) == before
     os.close(held)
     assert free(tmp_path) == ["slot.0"]
+
+
+async def test_a_umask_opens_no_folder(tmp_path: Path) -> None:
+    """A root that the first start makes is for this account alone, as aogremote makes it."""
+    before = os.umask(0o002)
+    try:
+        assert await most_at_once(tmp_path / "above" / "root", 1, 2) == (1, [])
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "above", tmp_path / "above" / "root"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 async def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:

@@ -8,15 +8,17 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import pytest
 
-from aogconsole.errors import ArchiveError
-from aogconsole.stagecalms import staging
+from aogconsole.errors import ArchiveError, StorageError
+from aogconsole.stagecalms import staging, words
 from aogconsole.stagecalms.job import TAR, Job
 from aogconsole.stagecalms.records import Records
 from aogconsole.stagecalms.staging import Site, stage
@@ -249,6 +251,22 @@ async def test_nothing_to_calibrate(host: Host, rows: list[tuple[str, str]]) -> 
     assert "begin" not in host.cluster.calls
 
 
+async def test_a_node_s_refusal_is_told_once(host: Host) -> None:
+    """Its short reason is the end of the sentence already; a hint that says something else is a line of its own."""
+    for error, lines in (
+        (NodeRefused("arcp9: has no rsync", "has no rsync"), ["ERROR: arcp9: has no rsync"]),
+        (StorageError("the disk is full", "delete something"), ["ERROR: the disk is full", "delete something"]),
+    ):
+
+        def fails(call: str, error: Exception = error) -> None:
+            if call == "begin":
+                raise error
+
+        host.cluster.meanwhile = fails
+        told = await host.stage(host.job())
+        assert told.failed_once(work=True)[-len(lines) - 1 :] == [words.REGENERATING, *lines]
+
+
 async def test_no_node(host: Host) -> None:
     """All are dead: a line for each, the failure block without a working directory."""
     host.cluster.dead = True
@@ -340,6 +358,33 @@ async def test_what_is_not_reused(host: Host, change: Callable[[Path], None]) ->
     host.cluster.calls.clear()
     (await host.stage(host.job())).served(BLOCK)
     assert "begin" in host.cluster.calls
+
+
+def packed(tmp_path: Path) -> bytes:
+    """A tar of two files."""
+    for name in ("table.dat", "table.f0"):
+        (tmp_path / name).write_bytes(b"a measurement set" * 5_000)
+    tar = tmp_path / "a.tar"
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tar, "table.dat", "table.f0"], check=True)
+    return tar.read_bytes()
+
+
+@pytest.mark.parametrize("left", [None, 172_032, 86_016, 90_000, 1_000, 100, "zeros", "noise"])
+async def test_a_tar_without_a_checksum_must_have_its_end(
+    host: Host, tmp_path: Path, left: int | Literal["zeros", "noise"] | None
+) -> None:
+    """One of a former command: cut between its files or within one, empty or none, it is generated anew."""
+    whole = packed(tmp_path)
+    first = await host.stage(host.job())
+    (first.directory / "SHA256SUMS").unlink()
+    content = {"zeros": bytes(10_240), "noise": b"\xff" * 10_240}[left] if isinstance(left, str) else whole[:left]
+    tar = first.directory / f"{BLOCK}{TAR}"
+    tar.write_bytes(content)
+    host.cluster.calls.clear()
+    second = await host.stage(host.job())
+    second.served(BLOCK)
+    assert ("begin" in host.cluster.calls) == (left is not None)
+    assert (second.directory / tar.name).samefile(tar) == (left is None)
 
 
 async def test_two_at_once_share_one_generation(host: Host) -> None:
@@ -574,6 +619,75 @@ async def test_what_a_person_puts_there_stays(host: Host) -> None:
     told.served(BLOCK)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make other accounts' files")
+async def test_what_another_account_puts_there_stays_as_it_is(host: Host) -> None:
+    """Such as a `.donotremove` of root: its mode is not ours to change, and the run completes."""
+    job = host.job()
+    mark = host.site.web_root / job.token / ".donotremove"
+
+    def meanwhile(call: str) -> None:
+        if call == "fetch":
+            mark.touch(0o600)
+            os.chown(mark, 65534, 65534)
+
+    host.cluster.meanwhile = meanwhile
+    assert (await host.stage(job)).succeeded
+    assert stat.S_IMODE(mark.stat().st_mode) == 0o600
+
+
+async def test_a_file_that_cannot_be_settled_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the failure's words; the working directory is still there."""
+
+    def refused(descriptor: int, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refused)
+    told = await host.stage(host.job())
+    why = f"ERROR: Operation not permitted ({told.directory}/SHA256SUMS)"
+    assert told.failed_once(work=True)[-1] == why
+    assert len(host.left()) == 1
+
+
+async def test_all_is_on_the_disk_before_the_working_directory_goes(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the only other copy of the tars."""
+    synced, fsync = set[str](), os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def meanwhile(call: str) -> None:
+        if call == "remove":
+            at_removal.update(synced)
+
+    at_removal = set[str]()
+    monkeypatch.setattr(os, "fsync", noting)
+    host.cluster.meanwhile = meanwhile
+    told = await host.stage(host.job())
+    told.served(BLOCK)
+    assert {f"{BLOCK}{TAR}", "_README.txt", "SHA256SUMS", told.job.token} <= at_removal
+
+
+async def test_a_working_directory_that_was_removed_is_not_told_to_stay(host: Host) -> None:
+    """The web root breaks after that."""
+    job = host.job()
+
+    def meanwhile(call: str) -> None:
+        if call == "remove":
+            shutil.rmtree(host.site.web_root / job.token)
+
+    host.cluster.meanwhile = meanwhile
+    told = await host.stage(job)
+    told.failed_once(work=False)
+    assert host.left() == []
+    (record,) = Records(host.site.root).abandoned()
+    assert record.failed
+    assert record.works == ()
+    record.close()
+
+
 async def test_the_end_of_a_log_that_never_comes(host: Host) -> None:
     """The worker has ended, and its log says less than was promised: its status counts."""
     whole = host.cluster.log
@@ -597,7 +711,7 @@ async def test_a_broken_variant_is_caught(host: Host, monkeypatch: pytest.Monkey
     """A flow that opens the directory before its tars are there does not pass `served`."""
     from aogconsole.stagecalms import served
 
-    monkeypatch.setattr(served, "settle", lambda directory: next(directory.glob(f"*{TAR}")).unlink())
+    monkeypatch.setattr(served, "settle", lambda directory: [tar.unlink() for tar in directory.glob(f"*{TAR}")])
     told = await host.stage(host.job())
     with pytest.raises(AssertionError):
         told.served(BLOCK)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from aogconsole.errors import StorageError
-from aogconsole.stagecalms.telling import BACKLOG, Teller
+from aogconsole.stagecalms import telling
+from aogconsole.stagecalms.telling import BACKLOG, PIECE, Teller
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ async def test_nobody_reads(pipe: tuple[int, int], tmp_path: Path) -> None:
 
 
 async def test_a_slow_reader(pipe: tuple[int, int]) -> None:
-    """One line of ours never waits; the calibrator's do beyond a backlog, and go on when somebody reads again."""
+    """One line of ours never waits; the calibrator's do beyond a backlog that no log has, until somebody reads on."""
     teller = Teller(pipe[1], terminal=False)
     await teller.pass_on(b"x" * BACKLOG)
     slow = asyncio.ensure_future(teller.pass_on(b"y" * BACKLOG))
@@ -100,6 +103,67 @@ async def test_a_slow_reader(pipe: tuple[int, int]) -> None:
     async with asyncio.timeout(10):
         await slow
         assert (await reading).endswith(b"y\nours\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_nobody_reads_for_long(pipe: tuple[int, int], tmp_path: Path, *, terminal: bool) -> None:
+    """Nothing waits for that, and nothing is left out when somebody reads again."""
+    teller = Teller(pipe[1], terminal=terminal)
+    teller.keep(tmp_path / "log")
+    said = bytearray()
+    for number in range(40):
+        data = "a calibrator's long line é\r\x1b".encode() * 5_000 + b"%d" % number
+        async with asyncio.timeout(20):
+            await teller.pass_on(data[:-100_004])
+            await teller.pass_on(data[-100_004:])
+        teller.say("ours")
+        said += data + b"\nours\n"
+    teller.kept()
+    teller.say("end")
+    assert not teller.close(0)
+    shown = said.replace(b"\r", b"\\x0d").replace(b"\x1b", b"\\x1b") if terminal else said
+    seen = await asyncio.to_thread(take, pipe[0], len(shown) + 4)
+    assert seen == shown + b"end\n"
+    assert (tmp_path / "log").read_bytes() == said
+
+
+async def test_a_log_that_cannot_be_read_again(pipe: tuple[int, int], tmp_path: Path) -> None:
+    """It is told at the end that not all was written."""
+    teller = Teller(pipe[1], terminal=False)
+    teller.keep(tmp_path / "log")
+    for _ in range(3):
+        await teller.pass_on(b"x" * (BACKLOG + 1))
+    os.truncate(tmp_path / "log", 5)
+    teller.say("end")
+    reading = asyncio.create_task(asyncio.to_thread(read_on, pipe[0]))
+    assert not await asyncio.to_thread(teller.close, 5)
+    os.close(pipe[1])
+    assert len(await reading) < 3 * BACKLOG
+
+
+@pytest.mark.parametrize("hurry", [(), (15,)])
+async def test_a_reader_that_takes_its_time(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, hurry: tuple[int, ...]
+) -> None:
+    """It is waited for as long as it takes something; not when there is a reason to hurry."""
+    teller = Teller(pipe[1], terminal=False)
+    await teller.pass_on(b"x" * (16 + 20) * PIECE)
+    ticks = itertools.count()
+
+    def clock() -> float:
+        os.read(pipe[0], PIECE)
+        return next(ticks) * 0.3
+
+    with monkeypatch.context() as patched:
+        patched.setattr(telling, "time", SimpleNamespace(monotonic=clock))
+        assert teller.close(3, hurry) is (not hurry)
+    assert (next(ticks) > 15) is (not hurry)
+
+
+def read_on(descriptor: int) -> bytes:
+    """All until the other end is closed."""
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read()
 
 
 def take(descriptor: int, size: int) -> bytes:
