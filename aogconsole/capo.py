@@ -125,7 +125,7 @@ def _text(file: Path) -> str | None:
     if len(data) > LARGEST:
         raise ConfigError(f"the CAPO file {file} is larger than {LARGEST} bytes", "is it a property file?")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")  # as Java writes them
 

@@ -242,6 +242,7 @@ def _wanted(key: Key) -> str:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(key.type))
     least = f", at least {key.least:g}" if key.least is not None else ""
     most = f", at most {key.most:g}" if key.most is not None else ""
+    most = most or (f", below {HUGE:.0f}" if key.type is float else "")
     names = {str: "a text of printable characters", bool: "true or false", int: "a whole number", float: "a number"}
     return names.get(key.type, "a list of texts") + least + most
 

@@ -75,6 +75,13 @@ class BrokerError(OutsideError):
     """RabbitMQ could not be used."""
 
 
+class NoQueue(BrokerError):
+    """The broker is there, and does not have a queue."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the broker has no queue {name}", "make it with `aogconsole broker declare`")
+
+
 class LaunchError(OutsideError):
     """Workflows could not be launched or looked for: the scheduler, or a folder of theirs."""
 

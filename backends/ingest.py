@@ -103,8 +103,8 @@ class IngestStore:
 
         async def work(session: Session) -> bool:
             await session.rows(self._sql["begin"], id=workflow_id, owner=owner)
-            rows = await session.rows(self._sql["command"], id=workflow_id)
-            return not rows or _command(rows[0]).owner == owner
+            found = [_command(row) for row in await session.rows(self._sql["command"], id=workflow_id)]
+            return all(one.owner == owner and one.complete is None for one in found)
 
         return await self._store.write(work)
 

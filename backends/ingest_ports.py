@@ -25,8 +25,8 @@ class Ingest(Protocol):
         ...
 
     async def begin(self, workflow_id: str, owner: str) -> bool:
-        """A process is about to run a recorded command: False when another has begun it before. True, too, for a
-        workflow that no command started."""
+        """A process is about to run a recorded command: False when another has begun it before, or it has ended.
+        True, too, for what is not recorded."""
         ...
 
     async def end(self, workflow_id: str, complete: bool, reason: str, now: datetime) -> None:

@@ -31,7 +31,7 @@ class AmqpLauncher:
             return Launch("started")
         if message.id in published.returned:
             why = clean(published.returned[message.id])[:200]
-            return Launch("refused", f"nobody takes commands with the routing key {clean(key)} ({why})")
+            return Launch("refused", f"nobody takes commands with the routing key {clean(key)} ({why})", blameless=True)
         return Launch("unknown", clean(published.unknown.get(message.id, "the broker said nothing of it"))[:200])
 
     async def look(self, workflow_ids: Collection[str]) -> Mapping[str, Seen]:

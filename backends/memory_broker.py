@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from aogconsole.errors import BrokerError
+from aogconsole.errors import NoQueue
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
 from backends.reingestion_ports import BrokerState, DeadLetter, Delivery, Message, Published
@@ -107,12 +107,11 @@ class _House:
         return "" if to else "no queue takes it"
 
     def queue(self, name: str) -> _Queue:
-        """A queue that is there. Raises BrokerError."""
+        """A queue that is there. Raises NoQueue."""
         try:
             return self.queues[name]
         except KeyError:
-            hint = "make it with `aogconsole broker declare`"
-            raise BrokerError(f"the broker has no queue {clean(name)}", hint) from None
+            raise NoQueue(clean(name)) from None
 
 
 def _fits(message: Message, pattern: str) -> bool:

@@ -22,7 +22,7 @@ from psycopg import conninfo, errors
 from aogconsole.errors import AogError, ConfigError, MetadataError
 from aogconsole.text import clean
 from backends.metadata_session import Row, T, Value, migrations
-from backends.metadata_tables import newer
+from backends.metadata_tables import read_version
 
 Connection = psycopg.AsyncConnection[Row]
 
@@ -251,13 +251,10 @@ def _bound(sql: str) -> str:
 
 
 async def version(connection: Connection) -> int:
-    """Of our tables, 0 for none. Raises MetadataError for one newer than ours."""
+    """Of our tables, 0 for none. Raises MetadataError for one newer than ours, or none at all."""
     [[there]] = await rows(connection, "select to_regclass('reingestion_meta') is not null")
     found = await rows(connection, "select value from reingestion_meta where key = 'schema'") if there else []
-    made, known = int(found[0][0]) if found else 0, len(migrations("postgres"))
-    if made > known:
-        raise newer(made, known)
-    return made
+    return read_version(found[0][0] if found else None, len(migrations("postgres")))
 
 
 _SAID: Final = (

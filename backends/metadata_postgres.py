@@ -14,7 +14,7 @@ from aogconsole.errors import AogError
 from aogconsole.text import clean
 from backends.metadata_line import Address, Line
 from backends.metadata_session import Dialect, Session, T, columns
-from backends.metadata_tables import Tables, newer
+from backends.metadata_tables import Tables, read_version
 
 _CHANNEL: Final = "aogconsole"
 _LISTEN: Final = 20.0
@@ -94,10 +94,7 @@ class PostgresMetadata(Tables):
     async def _version(self, line: Line) -> int:
         [[there]] = await line.rows("select to_regclass('reingestion_meta') is not null")
         found = await line.rows(self._sql["value"], key="schema") if there else []
-        version = int(found[0][0]) if found else 0
-        if version > len(self._migrations()):
-            raise newer(version, len(self._migrations()))
-        return version
+        return read_version(found[0][0] if found else None, len(self._migrations()))
 
     def alone(self, name: str) -> ServerAlone:
         """A lock of this name: an advisory lock of a connection of its own."""

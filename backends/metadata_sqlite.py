@@ -23,7 +23,7 @@ from typing import Final
 from aogconsole.errors import MetadataError
 from aogconsole.text import clean
 from backends.metadata_session import Dialect, Row, Session, T, Value, columns, migrations, time_text
-from backends.metadata_tables import Tables, newer
+from backends.metadata_tables import Tables, read_version
 
 _POLL: Final = 0.25
 """Seconds between looks for what other processes changed."""
@@ -303,15 +303,12 @@ def _to_wal(connection: sqlite3.Connection, timeout: float) -> None:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """Of our tables, 0 for none. Raises MetadataError for one newer than ours."""
+    """Of our tables, 0 for none. Raises MetadataError for one newer than ours, or none at all."""
     with closing(connection.cursor()) as cursor:
         if not cursor.execute("select 1 from sqlite_schema where name = 'reingestion_meta'").fetchone():
             return 0
         row = cursor.execute("select value from reingestion_meta where key = 'schema'").fetchone()
-    version, known = int(row[0]) if row else 0, len(migrations(SQLITE.name))
-    if version > known:
-        raise newer(version, known)
-    return version
+    return read_version(row[0] if row else None, len(migrations(SQLITE.name)))
 
 
 def _statements(script: str) -> list[str]:

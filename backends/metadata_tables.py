@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -15,12 +16,22 @@ from backends.metadata_tracking import TableTracking
 from backends.reingestion_ports import Note
 
 
-def newer(found: int, known: int) -> MetadataError:
-    """Our tables are of a later program's."""
-    return MetadataError(
-        f"The metadata database's tables are of version {found}, and this program knows {known}.",
-        "install the newer aogconsole here too",
-    )
+def read_version(value: str | None, known: int) -> int:
+    """The version of our tables by what they say of it; 0 where they say nothing. Raises MetadataError for what is no
+    version, and for a later program's."""
+    if value is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,9}", value, re.ASCII):
+        raise MetadataError(
+            f"The metadata database says that its tables are of version '{clean(value[:40])}', which is none.",
+            "put the row `schema` of reingestion_meta right, or restore the database",
+        )
+    if int(value) > known:
+        raise MetadataError(
+            f"The metadata database's tables are of version {int(value)}, and this program knows {known}.",
+            "install the newer aogconsole here too",
+        )
+    return int(value)
 
 
 class Tables:

@@ -47,7 +47,10 @@ class TableTracking:
         return read_time(latest)
 
     async def add(self, found: Sequence[Found], by: str, now: datetime) -> int:
-        """Enter what is not there; a newer version, whenever it comes, drops older ones that were not launched."""
+        """Enter what is not there; a newer version drops older ones that were not launched.
+
+        One that comes later than a newer version is dropped only while that one is still to be launched: what is
+        launched already may not have seen what the archive shows now."""
         if not found:
             return 0
         rows = rows_json(_new_row(one, place, now) for place, one in enumerate(found))
@@ -55,9 +58,8 @@ class TableTracking:
         async def work(session: Session) -> int:
             new = [item(row) for row in await session.rows(self._sql["add"], rows=rows)]
             await self._record(session, [(None, one, by, one.reason) for one in new], now)
-            keys = {(one.kind, one.uid) for one in new}
-            wanted = rows_json({"kind": kind.value, "uid": uid} for kind, uid in keys)
-            old = [item(row) for row in await session.rows(self._sql["outdated"], rows=wanted)] if keys else []
+            added = rows_json({"id": one.id, "kind": one.kind.value, "uid": one.uid} for one in new)
+            old = [item(row) for row in await session.rows(self._sql["outdated"], rows=added)] if new else []
             await self._change(session, [Change(one, dropped(one, OUTDATED, now), by, OUTDATED) for one in old], now,
                                held=True)  # fmt: skip
             return len(new)
@@ -185,7 +187,7 @@ class TableTracking:
     async def items(
         self, states: Collection[State] = (), kind: Kind | None = None, text: str = "", most: int = 1000
     ) -> list[Item]:
-        """Rows, newest first; `text` is part of uid, project or reason."""
+        """Rows, newest first; `text` is part of uid (in either spelling), project or reason."""
         values: dict[str, Value] = {"most": most}
         which = ["1 = 1"]
         if kind is not None:

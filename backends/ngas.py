@@ -45,9 +45,9 @@ class HttpNgas:
     async def retrieve(self, file_id: str) -> AsyncIterator[bytes]:
         """See the port. What comes in less than it promises, or more than `largest`, raises NgasError."""
         name = clean(file_id[:200])
-        received = 0
+        received, way = 0, _Way(self._url, name)
         try:
-            async with self._session() as session, self._asked(session, "RETRIEVE", file_id=file_id) as answer:
+            async with self._session(way) as session, self._asked(session, "RETRIEVE", file_id=file_id) as answer:
                 await self._believed(answer, name)
                 first = True
                 async for chunk in answer.content.iter_chunked(_CHUNK):
@@ -59,24 +59,25 @@ class HttpNgas:
                         raise NgasError(f"{name} in NGAS is larger than {self._largest} bytes.", "look at it there")
                     yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._explained(error, name, received) from error
+            raise self._explained(error, way, received) from error
 
     async def ping(self) -> str:
         """See the port."""
+        way = _Way(self._url, "its status")
         try:
-            async with self._session() as session, self._asked(session, "STATUS") as answer:
+            async with self._session(way) as session, self._asked(session, "STATUS") as answer:
                 body = await answer.content.read(_TOLD)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._explained(error, "its status", 0) from error
+            raise self._explained(error, way, 0) from error
         if not _STATUS.match(body):
-            raise NgasError(f"What answers at {self._shown} is no NGAS (HTTP {answer.status}).", "check [ngas] url")
-        return f"NGAS answers at {self._shown}"
+            raise NgasError(f"What answers at {way.host} is no NGAS (HTTP {answer.status}).", "check [ngas] url")
+        return f"NGAS answers at {way.host}"
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _session(self, way: _Way) -> aiohttp.ClientSession:
         # identity: the length that the server tells is that of the file; no cookies, no proxy of the environment
         return aiohttp.ClientSession(
             timeout=self._times, headers={"Accept-Encoding": "identity"}, auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[way.traced()],
         )  # fmt: skip
 
     def _asked(
@@ -92,24 +93,54 @@ class HttpNgas:
         if (answer.content_length or 0) > self._largest:
             raise NgasError(f"{name} in NGAS is larger than {self._largest} bytes.", "look at it there")
 
-    @property
-    def _shown(self) -> str:
-        return clean(f"{self._url.host}:{self._url.port}")
-
-    def _explained(self, error: Exception, name: str, received: int) -> NgasError:
+    def _explained(self, error: Exception, way: _Way, received: int) -> NgasError:
+        name = way.name
         match error:
             case aiohttp.TooManyRedirects():
-                return NgasError(f"NGAS at {self._shown} sends us round in circles for {name}.", _LATER)
+                return NgasError(f"NGAS at {way.host} sends us round in circles for {name}.", _LATER)
             case aiohttp.InvalidURL():
-                return NgasError(f"NGAS at {self._shown} sends us to what is no address for {name}.", _LATER)
+                return NgasError(f"NGAS at {way.host} sends us to what is no address for {name}.", _LATER)
             case TimeoutError():
-                return NgasError(f"NGAS at {self._shown} is silent: no answer within {self._timeout:g} s.", _LATER)
+                return NgasError(f"NGAS at {way.host} is silent: no answer within {self._timeout:g} s.", _LATER)
             case aiohttp.ClientConnectorError():
                 number = error.os_error.errno
                 what = os.strerror(number) if number and number > 0 else clean(str(error.os_error.strerror))
-                return NgasError(f"NGAS at {self._shown} cannot be reached: {what}.", "check [ngas] url, " + _LATER)
+                return NgasError(f"NGAS at {way.host} cannot be reached: {what}.", way.check + _LATER)
             case _:
-                return NgasError(f"NGAS at {self._shown} broke off in {name} after {received} bytes.", _LATER)
+                return NgasError(f"NGAS at {way.host} broke off in {name} after {received} bytes.", _LATER)
+
+
+class _Way:
+    """Where a request is by now: NGAS sends to the node that has the file."""
+
+    def __init__(self, url: URL, name: str) -> None:
+        self.host = _host(url)
+        self.name = name
+        """What is asked for."""
+        self.check = "check [ngas] url, "
+
+    def traced(self) -> aiohttp.TraceConfig:
+        """To follow a session's redirects by. Raises NgasError, there, for one that is not to be followed."""
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(self._sent_on)
+        return trace
+
+    async def _sent_on(self, _session: object, _context: object, sent: aiohttp.TraceRequestRedirectParams) -> None:
+        try:
+            to = sent.response.url.join(URL(sent.response.headers.get("Location", "")))
+        except ValueError:
+            return  # the client says so
+        if to.scheme not in {"http", "https"}:
+            kind = clean(to.scheme[:20])
+            raise NgasError(f"NGAS at {self.host} sends us to a {kind}: address for {self.name}, not to HTTP.", _LATER)
+        if to.host is None or _host(to) == self.host:
+            return
+        self.check = f"{self.host} sends us there, "
+        self.host = _host(to)
+
+
+def _host(url: URL) -> str:
+    return clean(f"{url.host}:{url.port}")
 
 
 def _checked(url: str) -> URL:

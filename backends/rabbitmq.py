@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pika import exceptions  # type: ignore[import-untyped]
 
-from aogconsole.errors import BrokerError
+from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
 from backends import rabbitmq_dead
@@ -96,9 +96,7 @@ class RabbitBroker:
                     frame = await tube.call(tube.raw.queue_declare, queue, passive=True)
                 except ChannelGone as gone:
                     if gone.code == 404:
-                        raise BrokerError(
-                            f"the broker has no queue {clean(queue)}", "make it with `aogconsole broker declare`"
-                        ) from None
+                        raise NoQueue(clean(queue)) from None
                     if gone.code or not again:
                         raise BrokerError(f"queue {clean(queue)} cannot be asked: {gone}", gone.hint) from None
                     continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from pika import exceptions, spec  # type: ignore[import-untyped]
 
-from aogconsole.errors import BrokerError
+from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.text import clean
 from backends.rabbitmq_line import ChannelGone, Line, Tube
 from backends.rabbitmq_stream import once, said, short
@@ -84,7 +84,7 @@ def _time(value: object) -> datetime | None:
 
 def _refusal(queue: str, gone: ChannelGone) -> BrokerError:
     if gone.code == _MISSING:
-        return BrokerError(f"the broker has no queue {clean(queue)}", "make it with `aogconsole broker declare`")
+        return NoQueue(clean(queue))
     if gone.code == _FORBIDDEN:
         hint = "the account needs the permission to read it (see broker.md)"
         return BrokerError(f"queue {clean(queue)} may not be read: {gone}", hint)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pika import exceptions, spec  # type: ignore[import-untyped]
 
-from aogconsole.errors import BrokerError
+from aogconsole.errors import BrokerError, NoQueue
 from backends.rabbitmq_line import ChannelGone, Line, Tube
 from backends.reingestion_ports import Delivery
 
@@ -58,7 +58,7 @@ class Taker:
         if gone.code == _BROKEN or (gone.code == _STALE and not again):
             return
         if gone.code == _MISSING:
-            raise BrokerError(f"the broker has no queue {self._queue}", "make it with `aogconsole broker declare`")
+            raise NoQueue(self._queue)
         raise BrokerError(f"queue {self._queue} cannot be read: {gone}", gone.hint) from None
 
     async def _ready(self, end: float) -> _Channel:

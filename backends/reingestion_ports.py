@@ -77,7 +77,8 @@ class Tracking(Protocol):
 
     async def add(self, found: Sequence[Found], by: str, now: datetime) -> int:
         """Enter what is not there by (kind, uid, version). A newer version drops older ones that were not launched
-        (deferred, waiting, queued, failed: "a newer version took its place"). Gives how many rows are new."""
+        (deferred, waiting, queued, failed: "a newer version took its place"); one that comes later than a newer one
+        is dropped only while that is not launched either. Gives how many rows are new."""
         ...
 
     async def unknown(self, keys: Sequence[tuple[Kind, str, str]]) -> list[tuple[Kind, str, str]]:
@@ -147,7 +148,7 @@ class Tracking(Protocol):
     async def items(
         self, states: Collection[State] = (), kind: Kind | None = None, text: str = "", most: int = 1000
     ) -> list[Item]:
-        """Rows, newest first; `text` is part of uid, project or reason."""
+        """Rows, newest first; `text` is part of uid (in either spelling), project or reason."""
         ...
 
     async def events(self, item: int) -> list[Event]:
@@ -365,6 +366,8 @@ class Launch:
 
     outcome: Literal["started", "refused", "unknown"]
     why: str = ""
+    blameless: bool = False
+    """Refused for what is wrong at its site and not with the item: that attempt does not count."""
 
 
 @dataclass(frozen=True, slots=True)

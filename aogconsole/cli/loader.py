@@ -27,7 +27,7 @@ log = logging.getLogger("aogconsole")
 
 @click.command("loader")
 @click.option("--once", is_flag=True, help="One cycle, then end.")
-@click.option("--from", "since", metavar="DATE", help="The first cycle looks from this day (or time) on: a back-fill.")
+@click.option("--from", "since", metavar="DATE", help="The first cycle looks back to this day (or time): a back-fill.")
 @METRICS
 @as_json
 @click.pass_obj
@@ -52,9 +52,12 @@ def loader_command(session: Session, *, once: bool, since: str | None, metrics: 
 
 def _time(text: str) -> datetime:
     try:
-        return times.parse(text)
+        time = times.parse(text)
     except ValueError:
         raise UsageError(f"'{text}' is not a date", "write it as 2026-11-21, or 2026-11-21T14:00:00Z") from None
+    if time > times.now():
+        raise UsageError(f"{times.text(time)} is to come", "--from names a day that is past")
+    return time
 
 
 async def serve(

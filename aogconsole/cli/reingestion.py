@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from aogconsole import times
-from aogconsole.cli.common import IDENT, LIMIT, WHY, Session, as_json, emit, say, table
+from aogconsole.cli.common import IDENT, LIMIT, Session, as_json, emit, say, table
 from aogconsole.errors import OutsideError, UsageError
 from aogconsole.reingestion.item import Kind, Queue, State
 from aogconsole.reingestion.steering import IN_BULK, LOADER, Steering
@@ -29,6 +29,11 @@ KIND = click.option("--kind", type=click.Choice([one.value for one in Kind]), he
 ITEM = click.argument("item", type=IDENT)
 
 
+def _why(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--why`, with what the history says without it."""
+    return click.option("--why", default=default, show_default=True, help="The reason; it stands in the history.")
+
+
 class Unreachable(OutsideError):
     """A part of re-ingestion does not answer; what the others say has been printed."""
 
@@ -39,7 +44,8 @@ class Unreachable(OutsideError):
 @click.pass_context
 def reingestion_command(ctx: click.Context, queue: str, *, json_: bool) -> None:
     """Tell how re-ingestion is: counts, queue, what runs, loader, runners; exit 4 when a part does not answer."""
-    if ctx.invoked_subcommand is not None:
+    if ctx.invoked_subcommand is not None:  # what stands before the verb counts where it says nothing itself
+        ctx.default_map = {ctx.invoked_subcommand: {"queue": queue, "json_": json_}}
         return
     from aogconsole import reingestionsite
     from aogconsole.reingestion import overview
@@ -127,7 +133,7 @@ def items_command(
     from aogconsole.reingestion.steering import named
 
     states, of = [State(state)] if state else [], Kind(kind) if kind else None
-    text = _database(named(search, "text"))
+    text = named(search, "text")
     found = _with_metadata(
         session, lambda one: one.tracking(Queue(queue)).items(states, of, text, MOST if limit < 0 else limit)
     )
@@ -137,11 +143,6 @@ def items_command(
         return
     columns = ("id", "kind", "uid", "state", "attempt", "not_before", "reason")
     table(columns, [["" if one[key] is None else str(one[key]) for key in columns] for one in told])
-
-
-def _database(text: str) -> str:
-    """A text to look for, as the table spells UIDs, or parts of them."""
-    return text.replace("___", "://").replace("_", "/") if text.startswith("uid___") else text
 
 
 @reingestion_command.command("show")
@@ -188,7 +189,7 @@ def _told(session: Session, item: int, queue: str, *, json_: bool) -> Callable[[
 )
 @KIND
 @QUEUE
-@WHY
+@_why("requeued by hand")
 @as_json
 @click.pass_obj
 def requeue_command(
@@ -196,7 +197,7 @@ def requeue_command(
 ) -> None:
     """Have an item sent again, with all its attempts before it; or (--state) all of a state."""
     if (item is None) == (state is None):
-        raise UsageError("either ITEM or --state is needed", "such as: reingestion requeue 12 --why ...")
+        raise UsageError("either ITEM or --state is needed", "such as: reingestion requeue 12")
     if item is not None:
         if kind is not None:
             raise UsageError("--kind goes with --state only", "leave it out")
@@ -215,7 +216,7 @@ def requeue_command(
 @ITEM
 @click.option("--until", metavar="TIME", help="Take it up again then (ISO 8601); without: when it is requeued.")
 @QUEUE
-@WHY
+@_why("deferred by hand")
 @as_json
 @click.pass_obj
 def defer_command(session: Session, item: int, until: str | None, queue: str, why: str, *, json_: bool) -> None:
@@ -234,7 +235,7 @@ def _time(text: str | None) -> datetime | None:
 @reingestion_command.command("drop")
 @ITEM
 @QUEUE
-@WHY
+@_why("dropped by hand")
 @as_json
 @click.pass_obj
 def drop_command(session: Session, item: int, queue: str, why: str, *, json_: bool) -> None:

@@ -10,15 +10,19 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from aogconsole.errors import BrokerError, ConfigError, OutsideError
 from aogconsole.reingestion.item import Change, Item, Queue, State, failed, given_back, running, unproved
 from aogconsole.reingestion.station import Station, now, sentence
+from aogconsole.text import clean
 from backends.reingestion_ports import Delivery, Launch
 
 log = logging.getLogger("aogconsole")
 SIDE_BY_SIDE = 32
 """Launches under way at once, at the most."""
+UNSERVED = timedelta(minutes=1)
+"""Before an item of a site that takes no commands is tried again, at the least."""
 RECORDED = 500
 """Results in one transaction, at the most."""
 
@@ -95,6 +99,12 @@ class Launching:
             return self._back(item, BrokerError(answer.why))
         if answer.outcome == "started":
             station.launcher_works()
+            station.well(f"commands for {clean(site)}")
+        elif answer.blameless:
+            station.launcher_refused()
+            why = sentence(answer.why, "its site does not take it")
+            station.trouble(f"commands for {clean(site)}", why)
+            return Change(item, given_back(item, why, now() + max(station.rules.retry_delay, UNSERVED)), by, why)
         elif answer.outcome == "refused":
             station.launcher_refused()
             return self._failed(item, sentence(answer.why, "the launcher refused it"))

@@ -102,7 +102,7 @@ class LockLost(Exception):
 
 
 class Loader:
-    """One loader. `by`: how the history names it; `since`: where its first cycle begins to look (back-fill)."""
+    """One loader. `by`: how the history names it; `since`: its first cycle looks back that far at least (back-fill)."""
 
     def __init__(
         self, outside: Outside, fresh: Callable[[], LoaderRules], by: str, *, since: datetime | None = None,
@@ -233,17 +233,16 @@ class Loader:
         clock = asyncio.get_running_loop().time
         if clock() < self._send_at:
             return
-        rebuild = clock() >= self._rebuild_at
-        if rebuild:
-            self._rebuild_at = clock() + self._pace.rebuild
         try:
             for queue in Queue:
                 now = datetime.now(UTC)
                 due = await self._outside.metadata.tracking(queue).due(now)
                 if due is not None and due <= now:
                     await self._sending.send(queue, rules.limits[queue], self._ours)
-                if rebuild:
+            if clock() >= self._rebuild_at:
+                for queue in Queue:
                     await self._sending.rebuild(queue, self._ours)
+                self._rebuild_at = clock() + self._pace.rebuild
         except OutsideError as error:
             self._say("sending", said(error))
             self._send_rest = min(self._pace.rebuild, 2 * self._send_rest or self._pace.stand_by)
@@ -276,7 +275,8 @@ class Loader:
             return summary
         self._say("the cycle", "; ".join(summary.errors))
         log.info("%s", summary.sentence())
-        self._rebuild_at = asyncio.get_running_loop().time() + self._pace.rebuild
+        if not summary.errors:
+            self._rebuild_at = asyncio.get_running_loop().time() + self._pace.rebuild
         following = times.text(times.now() + timedelta(seconds=self._wait(rules))) if goes_on else None
         note = {
             **summary.document(), "last_cycle": times.text(begun), "next_cycle": following,
@@ -298,7 +298,9 @@ class Loader:
         since, sent_before = self._since, self._sending.sent
 
         async def look(kind: Kind, find: Callable[[datetime | None], Awaitable[None]]) -> None:
-            await find(since if since is not None else await finding.since(kind, rules.overlaps[kind]))
+            usual = await finding.since(kind, rules.overlaps[kind])
+            # never later than usual: what lay between would stay behind the newest row, and never be looked at
+            await find(min(since or usual, usual) if usual else since)
 
         async def send(queue: Queue) -> None:
             await self._sending.send(queue, rules.limits[queue], self._ours)
@@ -331,7 +333,11 @@ class Loader:
         """A site's own query: what is wrong with it concerns nothing else."""
         try:
             await finding.vlba(await asyncio.to_thread(file.read_text, "utf-8"))
-        except (OSError, UnicodeError, MetadataError) as error:
+        except OSError as error:
+            summary.errors.append(clean(f"reingestion.vlba_query: {file} cannot be read: {error.strerror}"))
+        except UnicodeError:
+            summary.errors.append(clean(f"reingestion.vlba_query: {file} is not UTF-8"))
+        except MetadataError as error:
             summary.errors.append(clean(f"reingestion.vlba_query: {error}"))
 
     async def _part(self, summary: Summary, part: Callable[[], Awaitable[None]]) -> None:

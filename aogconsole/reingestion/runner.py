@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
-from aogconsole.errors import BrokerError, OutsideError
+from aogconsole.errors import NoQueue, OutsideError
 from aogconsole.reingestion.feeding import Feeding
-from aogconsole.reingestion.item import State
+from aogconsole.reingestion.item import Queue, State
 from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.listening import Listening
 from aogconsole.reingestion.messages import OUR_EVENTS
@@ -23,6 +24,7 @@ from aogconsole.reingestion.reconciling import Reconciling
 from aogconsole.reingestion.sending import Sending
 from aogconsole.reingestion.station import PAUSED, Station, now, said
 from aogconsole.tasks import cancelled, unless
+from backends.reingestion_ports import Limits
 
 log = logging.getLogger("aogconsole")
 HEARTBEAT = 5.0
@@ -35,6 +37,10 @@ REBUILD = 20.0
 """Seconds between two looks for messages that the broker lost."""
 BUSY = (State.QUEUED, State.LAUNCHING, State.RUNNING)
 """Who waits for the runner to be idle waits for these. A launch that nobody can prove may wait for a person."""
+NAMED = 10
+"""Items named in a line of the log, at the most."""
+MANY = 10_000
+"""Rows looked at to see whether any may be sent."""
 SOON = timedelta(seconds=30)
 """An attempt that is due within this time is waited for, too; a later one is for the runner that is there then."""
 
@@ -50,6 +56,8 @@ class Runner:
         self._listening = Listening(station)
         self._sending = Sending(station.outside.metadata, station.outside.broker, station.owner)
         self._rebuilt = 0.0
+        self._stuck: list[Queue] = []
+        """At the last look: what waits there waits for a person to free a place."""
         self._alarm = station.alarm()
         self._beat: tuple[float, object] = (0.0, None)
 
@@ -133,23 +141,18 @@ class Runner:
     # ── what else it does ────────────────────────────────────────────────────────────────────────────────────
 
     async def _have_queues(self) -> None:
-        """Make them once."""
+        """Make them, and again when the broker has lost them: without ours no event is kept."""
         await self._make_queues()
-        await self._station.stopping.wait()
+        await self._station.sleep(self._station.pace.reconcile)
 
     async def _make_queues(self) -> None:
         """Make the queues that are not there; where we may not, the administrator does (`broker declare`)."""
-        broker = self._station.outside.broker
         try:
             for queue in (OUR_EVENTS, *(one.messages for one in self._station.queues)):
-                await broker.depth(queue)
-        except BrokerError as missing:
-            try:
-                for line in await broker.declare():
-                    log.info("%s", line)
-            except BrokerError as refused:
-                log.debug("%s", refused)
-                raise missing from refused
+                await self._station.outside.broker.depth(queue)
+        except NoQueue:
+            if not await self._sending.made_queues():
+                raise
 
     async def _keep(self) -> None:
         """Hear whether we are paused, keep the leases of what is launched, tell how we are."""
@@ -166,8 +169,8 @@ class Runner:
         await self._note_event()
         clock, told = asyncio.get_running_loop().time(), self._told()
         if told != self._beat[1] or clock - self._beat[0] > HEARTBEAT:
-            self._beat = clock, told
             await self._note(now(), "paused" if station.paused else "running")
+            self._beat = clock, told  # noted: until then each round tries, and fails as the one before
         await station.sleep(min(station.pace.poll, lease.total_seconds() / 3))
 
     def _told(self) -> Mapping[str, object]:
@@ -204,7 +207,6 @@ class Runner:
         """Send what has become due: failed ones again, and the next of a VLBA project; and what the broker lost."""
         station = self._station
         wait, clock = station.pace.poll, asyncio.get_running_loop().time()
-        rebuild = clock - self._rebuilt > REBUILD
         for queue in station.queues if not station.paused else ():
             at = now()
             due = await station.tracking[queue].due(at)
@@ -212,9 +214,10 @@ class Runner:
                 await self._sending.send(queue, station.rules.limits[queue])
             elif due is not None:
                 wait = min(wait, (due - at).total_seconds())
-            if rebuild:
-                self._rebuilt = clock
+        if clock - self._rebuilt > REBUILD and not station.paused:
+            for queue in station.queues:
                 await self._sending.rebuild(queue)
+            self._rebuilt = clock
         await asyncio.sleep(BETWEEN_SENDS)
         await station.sleep(wait, self._alarm)
 
@@ -222,6 +225,7 @@ class Runner:
 
     async def _stop_when_idle(self) -> None:
         if await self._idle():
+            await self._say_stuck()
             self.stop()
         else:
             await self._station.sleep(self._station.pace.poll / 5)
@@ -229,24 +233,73 @@ class Runner:
     async def _idle(self) -> bool:
         """Whether nothing is left to do now or soon; paused, only what runs is waited for. Raises OutsideError."""
         station = self._station
-        before = [await station.tracking[queue].counts() for queue in station.queues]
-        busy = (State.LAUNCHING, State.RUNNING) if station.paused else BUSY
-        if any(of_kind.get(state) for counts in before for of_kind in counts.values() for state in busy):
-            return False
+        before = await self._counts()
+        self._stuck = [queue for queue, of in before.items() if _stuck(of, station.rules.limits[queue])]
+        for queue, of in before.items():
+            takes_none = station.paused or queue in self._stuck
+            if any(of[state] for state in BUSY if not (takes_none and state is State.QUEUED)):
+                return False
         if not station.paused and await self._due():
             return False
         if await station.outside.broker.depth(OUR_EVENTS):
             return False
         # what was waiting at the first look may have been sent, taken and launched behind the others
-        if before != [await station.tracking[queue].counts() for queue in station.queues]:
+        if before != await self._counts():
             return False
-        held = self._listening.holding + sum(one.holding for one in self._feeding.values())
+        held = self._listening.holding
+        held += sum(one.holding for queue, one in self._feeding.items() if queue not in self._stuck)
         return not held and not any(one.busy for one in self._launching.values())
 
     async def _due(self) -> bool:
         """Whether something is to be sent now or soon, or to be taken."""
         for queue in self._station.queues:
             due = await self._station.tracking[queue].due(now())
-            if (due is not None and due <= now() + SOON) or await self._station.outside.broker.depth(queue.messages):
+            if due is not None and due <= now() + SOON and not await self._projects_stuck(queue):
+                return True
+            if queue not in self._stuck and await self._station.outside.broker.depth(queue.messages):
                 return True
         return False
+
+    async def _projects_stuck(self, queue: Queue) -> bool:
+        """Whether no place of a project that has something due becomes free by itself."""
+        limits, table, soon = self._station.rules.limits[queue], self._station.tracking[queue], now() + SOON
+        if limits.per_project is None:
+            return False
+        active = await table.active()
+        due = await table.items([State.WAITING, State.FAILED], most=MANY)
+        held = Counter(row.project or "" for row in active)
+        if (
+            len(due) == MANY
+            or any(row.state is not State.LAUNCH_UNKNOWN for row in active)
+            or any(
+                held[row.project or ""] < limits.per_project
+                for row in due if row.not_before is None or row.not_before <= soon
+            )
+        ):  # fmt: skip
+            return False
+        self._stuck = [*{*self._stuck, queue}]
+        return True
+
+    async def _counts(self) -> dict[Queue, Counter[State]]:
+        """Rows by state."""
+        found: dict[Queue, Counter[State]] = {}
+        for queue in self._station.queues:
+            kinds = (await self._station.tracking[queue].counts()).values()
+            found[queue] = sum((Counter(of_kind) for of_kind in kinds), Counter())
+        return found
+
+    async def _say_stuck(self) -> None:
+        """Say what keeps the queued from being launched, where only a person, or a late event, can end it."""
+        for queue in self._stuck:
+            holders = [row.id for row in await self._station.tracking[queue].active()]
+            shown = ", ".join(map(str, holders[:NAMED])) + (" ..." if len(holders) > NAMED else "")
+            log.warning(
+                "%s: what waits gets no place: launches that nobody can prove hold them (items %s);"
+                " `aogconsole reingestion requeue` or `drop` decides on these", queue.messages, shown
+            )  # fmt: skip
+
+
+def _stuck(of: Counter[State], limits: Limits) -> bool:
+    """Whether no place becomes free by itself, though rows are queued for one."""
+    moves = of[State.LAUNCHING] + of[State.RUNNING]
+    return bool(of[State.QUEUED]) and not moves and of[State.LAUNCH_UNKNOWN] >= limits.total

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aogconsole.errors import BrokerError
+from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.reingestion.item import Change, Item, Queue, message_id
 from aogconsole.reingestion.messages import work_body
 from aogconsole.text import clean
@@ -23,6 +23,8 @@ LANES = 2
 """Transactions at once, while there is much: one marks its rows while the other's are published. None shares a row."""
 LOST_AFTER = timedelta(seconds=60)
 """A row queued so long ago, while its work queue is empty, has lost its message."""
+MAKING = 30.0
+"""Seconds between two tries to make the queues: an account that may not shall not hammer the broker."""
 LOST = "its message was lost: sent again"
 
 
@@ -61,7 +63,9 @@ class Sending:
         self._by = by
         self.sent = 0
         """Messages that were confirmed, since the start."""
-        self._declared = False
+        self._making = 0.0
+        """When the queues may be made again, by the loop's clock."""
+        self._refused = ""
 
     async def send(self, queue: Queue, limits: Limits, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
         """Send all that is due, oldest first; gives how many. `go_on` is asked before each batch, and may raise.
@@ -82,7 +86,7 @@ class Sending:
                 await go_on()
             taken, done = await tracking.send(publish, self._by, _now(), BATCH, limits)
             sent += done
-            if done < taken and went.returned and await self._made_queues():
+            if done < taken and went.returned and await self.made_queues():
                 went.returned = 0  # they stayed as they were, and now there is a queue for them
                 return True
             return bool(taken) and done == taken
@@ -95,17 +99,23 @@ class Sending:
         self._tell(queue, went, sent)
         return sent
 
-    async def _made_queues(self) -> bool:
-        """Make the queues that are missing, once; where we may not, the administrator does (`broker declare`)."""
-        if self._declared:
+    async def made_queues(self) -> bool:
+        """Make the queues that are missing, now and then; where we may not, the administrator does (`broker declare`).
+
+        Whether it was done now."""
+        clock = asyncio.get_running_loop().time()
+        if clock < self._making:
             return False
-        self._declared = True
+        self._making = clock + MAKING
         try:
             for line in await self._broker.declare():
                 log.info("%s", line)
         except BrokerError as error:
-            log.warning("%s", error)
+            if str(error) != self._refused:
+                log.warning("%s", error)
+            self._refused = str(error)
             return False
+        self._refused = ""
         return True
 
     async def rebuild(self, queue: Queue, go_on: Callable[[], Awaitable[None]] | None = None) -> int:
@@ -115,7 +125,7 @@ class Sending:
         tracking = self._metadata.tracking(queue)
         before = _now() - LOST_AFTER
         lost = await tracking.lost(before, BATCH)
-        if not lost or await self._broker.depth(queue.messages):
+        if not lost or await self._depth(queue):
             return 0
         went, again = _Round(), 0
         while lost:
@@ -132,6 +142,15 @@ class Sending:
             log.warning("%s: %d messages were lost at the broker, and are sent again", queue.messages, again)
         self._tell(queue, went, again)
         return again
+
+    async def _depth(self, queue: Queue) -> int:
+        """The messages in its work queue, which is made when the broker has lost it."""
+        try:
+            return await self._broker.depth(queue.messages)
+        except NoQueue:
+            if not await self.made_queues():
+                raise
+            return 0
 
     async def _publish(self, queue: Queue, items: Sequence[Item], went: _Round) -> set[int]:
         """The ids of those that the broker confirmed; never raises for the broker, for the others stay as they are."""

@@ -53,7 +53,7 @@ class Pace:
     poll: float = 1.0
     """Between looks for a free place, for what a person decided (`paused`), and at what is due, at the most."""
     reconcile: float = 5.0
-    """Between looks at what the launcher says."""
+    """Between looks at what the launcher says, and whether the broker has its queues."""
     backoff: float = 10.0
     """Between tries of something outside that does not answer, at the most."""
     grace: float = 2.5

@@ -56,7 +56,7 @@ async def test_where_nobody_listens_it_is_refused(broker: Broker) -> None:
     """A sentence that names the routing key; the site's name is made safe."""
     launcher = AmqpLauncher(broker, SENDER)
     launch = await launcher.launch(new_start(), "DSOC")
-    assert launch.outcome == "refused"
+    assert (launch.outcome, launch.blameless) == ("refused", True)
     assert launch.why.startswith("nobody takes commands with the routing key DSOC.start (")
     assert "\x1b" not in (await launcher.launch(new_start(), "\x1b]0;x\x07")).why
 

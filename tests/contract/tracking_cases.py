@@ -73,6 +73,42 @@ async def newer_takes_place(site: Site) -> None:
 
 
 @check
+async def older_comes_when_newer_is_launched(site: Site) -> None:
+    """An older version that comes late is dropped only while a newer one is still to be launched; of several that
+    are not launched one is left, and a newer one drops them whatever it is itself. Twice the same changes nothing."""
+    tracking = site.open().tracking(Queue.ALMA)
+    for n, state in enumerate(State):
+        await in_state(tracking, state, block(n, "5"))
+    late = [block(n, "3") for n, _ in enumerate(State)]
+    assert await tracking.add(late, "loader", NOW) == len(State)
+    rows = {row.uid: row for row in await tracking.items() if row.version == "3"}
+    for found, state in zip(late, State, strict=True):
+        unlaunched = state in (State.DEFERRED, State.WAITING, State.QUEUED, State.FAILED)
+        assert rows[found.uid].state is (State.DROPPED if unlaunched else State.WAITING), state
+    before = await tracking.items()
+    assert await tracking.add(late, "loader", NOW) == 0
+    assert await tracking.items() == before
+    done = block(list(State).index(State.DONE), "1")
+    assert await tracking.add([done], "loader", NOW) == 1
+    assert (await tracking.items())[0].state is State.DROPPED
+    assert await one(tracking, rows[done.uid].id) == rows[done.uid]
+    newest = dataclasses.replace(done, version="9", state=State.DO_NOT_CALIBRATE)
+    assert await tracking.add([newest], "loader", NOW) == 1
+    assert (await one(tracking, rows[done.uid].id)).state is State.DROPPED
+
+
+@check
+async def text_finds(site: Site) -> None:
+    """Any part of a UID in either spelling, of a project or a reason, whatever its case."""
+    tracking = site.open().tracking(Queue.ALMA)
+    found = Found(Kind.CALIBRATION, "uid://A001/X7e4988/X1A", "1", "2019.1.00001.S", NOW, State.DEFERRED, "No products")
+    await tracking.add([block(1), found], "loader", NOW)
+    for text in ("uid://a001", "X7E4988/x", "uid___A001_X7e4988_X1a", "X7e4988_X", "1_X7", "2019.1", "no prod"):
+        assert [row.uid for row in await tracking.items(text=text)] == [found.uid], text
+    assert await tracking.items(text="X7e4988__X") == []
+
+
+@check
 async def judges_again(site: Site) -> None:
     """Deferred rows come by id, in pages, of one kind, when their time has come."""
     tracking = site.open().tracking(Queue.ALMA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def test_the_verb(tmp_path: Path) -> None:
         assert b"execution_blocks.sql" in done.out
         for words in (["--from", "yesterday", "--once"], ["--json"]):
             assert call(config, "loader", *words).code == 2
+        done = call(config, "loader", "--once", "--from", "2999-01-01")
+        assert (done.code, b"2999-01-01T00:00:00Z is to come" in done.err) == (2, True)
         assert call(config, "--read-only", "loader", "--once").code == 2
 
 
@@ -133,6 +136,55 @@ async def test_late_rows(tmp_path: Path) -> None:
         await site.once(BEGAN - 3 * DAY)
         assert {row.uid for row in await site.rows()} >= {f"{EB}3", "uid://A001/X3/X1"}
         assert len(await site.rows()) == 7
+
+
+async def test_a_back_fill_looks_no_less_far_than_usual(tmp_path: Path) -> None:
+    """`--from` a day within the usual window, or after it, leaves nothing behind the newest row; an empty table's
+    first look begins there."""
+    sky = Sky()
+    for number in (1, 2):
+        sky.block(f"{EB}{number}", BEGAN + number * DAY)
+        sky.product(f"uid://A001/X{number}/X1", "science", BEGAN + number * DAY)
+    async with small(tmp_path, sky) as site:
+        await site.once(BEGAN + 2 * DAY)
+        assert {row.uid for row in await site.rows()} == {f"{EB}2", "uid://A001/X2/X1"}
+        more = Sky()
+        for number in (3, 4):
+            more.block(f"{EB}{number}", BEGAN + number * DAY)
+            more.product(f"uid://A001/X{number}/X1", "science", BEGAN + number * DAY)
+        site.archive.load(more.sql())
+        assert (await site.once(BEGAN + 4 * DAY)).found == {Kind.EXECUTION_BLOCK: 2, Kind.CALIBRATION: 3}
+
+
+async def test_an_archive_that_goes_back_is_followed(tmp_path: Path) -> None:
+    """A file withdrawn for an older one, an ENDTIME corrected, an item added by hand: what the archive shows then is
+    sent, though a later time is done; once."""
+    sky = Sky(structure=[MOUS])
+    sky.block(f"{EB}1", BEGAN)
+    sky.product(MOUS, "science", BEGAN)
+    async with small(tmp_path, sky) as site:
+        await site.once()
+        tracking = site.metadata.tracking(Queue.ALMA)
+        by_hand = await Steering(site.metadata, Queue.ALMA, "anna@aog1").add(Kind.EXECUTION_BLOCK, f"{EB}2", None, None)
+        await site.once()
+        rows = await site.rows()
+        for state in (State.LAUNCHING, State.DONE):
+            rows = await tracking.move([Change(row, replace(row, state=state), "r", "") for row in rows], BEGAN)
+        assert len(rows) == 3
+        before = BEGAN - timedelta(hours=1)
+        site.archive.load("delete from aqua_v_execblock; delete from asa_product_files")
+        older = Sky()
+        older.block(f"{EB}1", before)
+        older.block(f"{EB}2", before)
+        older.product(MOUS, "science", before)
+        site.archive.load(older.sql())
+        summary = await site.once()
+        assert (summary.found.total(), summary.sent) == (3, 3)
+        late = [row for row in await site.rows() if row.source_time == before]
+        assert {row.state for row in late} == {State.QUEUED}
+        assert by_hand.id not in {row.id for row in late}
+        history = events(tmp_path)
+        assert ((await site.once()).found.total(), events(tmp_path)) == (0, history)
 
 
 async def test_a_time_to_come_hides_nothing(tmp_path: Path) -> None:
@@ -269,7 +321,10 @@ async def test_vlba_by_query(tmp_path: Path, postgres: Database) -> None:
                 query.write_text(wrong)
                 assert "vlba_query" in (await site.once()).errors[0]
             query.unlink()
-            assert "vlba_query" in (await site.once()).errors[0]
+            said = f"reingestion.vlba_query: {query} cannot be read: No such file or directory"
+            assert (await site.once()).errors == [said]
+            query.write_bytes(b"\xff")
+            assert (await site.once()).errors == [f"reingestion.vlba_query: {query} is not UTF-8"]
 
 
 async def test_vlba_by_query_embedded(tmp_path: Path) -> None:
@@ -283,6 +338,10 @@ async def test_vlba_by_query_embedded(tmp_path: Path) -> None:
                 await site.metadata.vlba_news(wrong)
 
 
+class Killed(BaseException):
+    """What no cycle survives."""
+
+
 async def test_killed_between_mark_and_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader that ends after the mark and before the row: the next cycle puts it right."""
     sky = Sky(structure=[MOUS])
@@ -293,10 +352,10 @@ async def test_killed_between_mark_and_row(tmp_path: Path, monkeypatch: pytest.M
 
         async def ends(*given: object, **named: object) -> bool:
             await mark(*given, **named)  # type: ignore[arg-type]
-            raise KeyError("killed")
+            raise Killed
 
         monkeypatch.setattr(type(site.metadata), "mark", ends)
-        with pytest.raises(KeyError):
+        with pytest.raises(Killed):
             await site.once()
         assert (set(marks(tmp_path)), await site.rows()) == ({MOUS}, [])
         monkeypatch.undo()

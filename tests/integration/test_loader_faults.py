@@ -19,9 +19,10 @@ import pytest
 from aogconsole import times
 from aogconsole.cli.loader import serve
 from aogconsole.config import load
-from aogconsole.errors import Conflict, MetadataError
+from aogconsole.errors import BrokerError, Conflict, MetadataError, NoQueue
 from aogconsole.reingestion.item import Change, Queue, State, failed, message_id, version_of
 from aogconsole.reingestion.steering import PAUSED
+from backends.memory_broker import MemoryBroker
 from backends.oracle_news import OracleNews
 from backends.reingestion_ports import ProductFacts
 from tests.support import loaders
@@ -134,6 +135,74 @@ async def test_lost_messages_are_sent_again(tmp_path: Path) -> None:
         await site.once()
         await site.once()
         assert sorted(await site.messages()) == sorted(first)
+
+
+async def _queued_long_ago(site: loaders.Station) -> list[str]:
+    """One cycle whose messages are lost with the whole broker; their ids."""
+    await site.once()
+    first = await site.messages()
+    line = sqlite3.connect(site.folder / "m.db")
+    with line:
+        line.execute("update alma_reingestion_queue set queued_at = '2026-01-01T00:00:00.000000Z'")
+    line.close()
+    MemoryBroker.shared(site.folder.name)._house.queues.clear()
+    return first
+
+
+async def test_a_broker_that_lost_its_queues_gets_them_again(tmp_path: Path) -> None:
+    """Though nothing new is to be sent: what was queued is lost with them, and is sent again. As often as it is so."""
+    async with small(tmp_path, drawn(6, 30, 0)) as site:
+        first = await _queued_long_ago(site)
+        async with running(site):
+
+            async def sent() -> bool:
+                with suppress(NoQueue):
+                    return await site.broker.depth(Queue.ALMA.messages) == len(first)
+                return False
+
+            await until(sent)
+            assert sorted(await site.messages()) == sorted(first)
+
+
+class Poor(MemoryBroker):
+    """An account that may not make queues."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(house=MemoryBroker.shared(name)._house)
+        self.asked = self.tried = 0
+
+    async def depth(self, queue: str) -> int:
+        self.asked += 1
+        return await super().depth(queue)
+
+    async def declare(self) -> list[str]:
+        self.tried += 1
+        raise BrokerError("the broker does not let aog_loader configure")
+
+
+async def test_who_may_not_make_queues_says_so_once_and_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It asks again and again whether they are there, and does not try to make them each time."""
+    async with small(tmp_path, drawn(6, 30, 0)) as site:
+        first, poor = await _queued_long_ago(site), Poor(tmp_path.name)
+        news = OracleNews(site.archive.settings())
+        with caplog.at_level(logging.INFO):
+            async with running(replace(site, broker=poor), news=news):
+
+                async def asked() -> bool:
+                    return poor.asked >= 8
+
+                await until(asked)
+                tried = poor.tried
+                await site.broker.declare()
+
+                async def sent() -> bool:
+                    return await site.broker.depth(Queue.ALMA.messages) == len(first)
+
+                await until(sent)
+        said = [one.message for one in caplog.records]
+        assert tried == 1
+        assert len([one for one in said if one.startswith("sending: the broker has no queue")]) == 1
+        assert said.count("sending: works again") <= 1
 
 
 async def test_paused(tmp_path: Path) -> None:

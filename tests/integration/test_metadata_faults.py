@@ -270,6 +270,23 @@ async def test_newer_tables_are_refused(postgres: Database, tmp_path: Path) -> N
         await metadata.close()
 
 
+async def test_tables_of_no_version_are_refused(postgres: Database, tmp_path: Path) -> None:
+    """With a sentence, whatever stands there; a row that is away is no such thing."""
+    path = tmp_path / "m.db"
+    await (first := SqliteMetadata(path)).migrate()
+    await first.close()
+    for wrong in ("x\x1b[31m", "", "-1", "9" * 5000):
+        odd = f"update reingestion_meta set value = '{wrong}' where key = 'schema'"  # noqa: S608
+        postgres.ask(odd)
+        with closing(sqlite3.connect(path)) as line, line:
+            line.execute(odd)
+        for dsn in (postgres.dsn, f"sqlite:{path}"):
+            metadata = open_metadata(dsn, PASSWORD)
+            await refused(metadata.migrate(), "which is none")
+            await refused(metadata.notes(), "which is none")
+            await metadata.close()
+
+
 async def test_several_processes_claim(postgres: Database, tmp_path: Path) -> None:
     """Two programs want the same rows of one SQLite file, or one server: each row is launched once."""
     script = """

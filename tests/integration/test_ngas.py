@@ -84,6 +84,34 @@ async def test_nobody_there_and_somebody_else_there(ngas: Ngas) -> None:
         await HttpNgas(f"{ngas.url}/elsewhere").ping()
 
 
+async def test_who_sends_us_elsewhere_is_not_who_is_away(ngas: Ngas) -> None:
+    """The node that we were sent to is named, and who sent us; and one that is there gives the file."""
+    with Ngas() as other:
+        there = other.url
+        other.files["f"] = DATA
+        ngas.sent_to.append(f"{there}/RETRIEVE?file_id=f")
+        assert await fetched(HttpNgas(ngas.url), "f") == DATA
+        other.faults.extend(["hang"] * 2)
+        ngas.sent_to.append(f"{there}/RETRIEVE?file_id=f")
+        with pytest.raises(NgasError, match=f"{there.removeprefix('http://')} is silent"):
+            await fetched(HttpNgas(ngas.url, timeout=0.2), "f")
+    ngas.sent_to.append(f"{there}/RETRIEVE?file_id=f")
+    with pytest.raises(NgasError, match=f"{there.removeprefix('http://')} cannot be reached") as caught:
+        await fetched(HttpNgas(ngas.url), "f")
+    assert f"{ngas.url.removeprefix('http://')} sends us there" in caught.value.hint
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://node/f", "http:///f", "gopher:f", "http://[", ""])
+async def test_only_http_is_followed(ngas: Ngas, to: str) -> None:
+    """Whatever else we are sent to is refused with a sentence."""
+    ngas.files["f"] = DATA
+    ngas.sent_to.append(to)
+    with pytest.raises(NgasError, match=r"sends us to|not an? address|did not give") as caught:
+        await fetched(HttpNgas(ngas.url), "f")
+    assert str(caught.value).isprintable()
+    assert "broke off" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["", "ngas:7777", "ftp://h/", "http://u:secret@h/", "http://h/?a=b", "http://"])
 def test_an_address_that_cannot_be_is_a_fault_of_the_configuration(url: str) -> None:
     """One sentence, without the password that stands in it."""

@@ -156,7 +156,7 @@ def test_items_are_found_by_state_kind_and_text(place: Place) -> None:
     assert [one["id"] for one in place.json("items", "--limit", "1")] == [second]
     assert [one["id"] for one in place.json("items", "--state", "dead")] == [first]
     assert place.json("items", "--kind", "calibration") == []
-    for text in ("uid___A001_X1_X1", MOUS, "A001"):
+    for text in ("uid___A001_X1_X1", MOUS, "A001", "1_X1_X1"):
         assert [one["id"] for one in place.json("items", "--search", text)] == [second], text
     (found,) = place.json("items", "--queue", "vlba")
     assert (found["id"], found["uid"], found["queue"]) == (vlba, "BL286_1", "vlba")
@@ -220,6 +220,29 @@ def test_each_verb_in_each_state(place: Place, state: State) -> None:
             assert f"item {row} is {state.value}" in said
             assert "2026-11-20T01:02:03Z by " in said
             assert place.json("show", row)["state"] == state.value
+
+
+def test_what_stands_before_the_verb_counts(place: Place) -> None:
+    """`--queue` and `--json` of the group, where the verb says nothing itself; who acts acts on that queue."""
+    ours = place.row(State.DEAD)
+    vlba = place.row(State.DEAD, "BL286_1", Queue.VLBA, "BL286")
+    assert ours == vlba  # a mistaken queue would change the other's row
+    done = place.call("--queue", "vlba", "drop", vlba, "--json")
+    assert (done.code, done.json["queue"], done.json["state"]) == (0, "vlba", "dropped")
+    assert place.json("show", ours)["state"] == "dead"
+    assert [one["uid"] for one in place.call("--json", "--queue", "vlba", "items").json] == ["BL286_1"]
+    assert place.call("--queue", "vlba", "show", "--queue", "alma", ours, "--json").json["queue"] == "alma"
+    assert place.call("--json", "pause").json["paused"].startswith(ME)
+
+
+def test_a_verb_without_why_says_by_hand(place: Place) -> None:
+    """The reason may be left out: row and history say that it was a person; an empty one is refused."""
+    row = place.row(State.DEAD)
+    for verb in ("requeue", "defer", "drop"):
+        assert place.json(verb, row)["reason"] == place.json("show", row)["history"][-1]["why"]
+        assert place.json("show", row)["history"][-1]["why"].endswith("ed by hand")
+    assert place.json("requeue", "--state", "dropped") == {"state": "dropped", "requeued": 1}
+    assert place.json("show", row)["history"][-1]["why"] == "requeued by hand"
 
 
 def test_requeue_gives_all_attempts_again(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,8 @@ import pytest
 
 from aogconsole import config
 from aogconsole.cli.runner import serve
-from aogconsole.errors import BrokerError
-from aogconsole.reingestion.item import Change, Item, Queue, State, requeued
+from aogconsole.errors import BrokerError, NoQueue
+from aogconsole.reingestion.item import Change, Found, Item, Kind, Queue, State, requeued
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start, work, work_body
 from aogconsole.reingestion.sending import Sending
 from backends.reingestion_ports import Limits, Message
@@ -145,8 +146,8 @@ async def _says(site: Runners, text: str) -> bool:
     return text in site.log
 
 
-async def _are(site: Runners, state: State, many: int) -> bool:
-    return (await site.states())[state] == many
+async def _are(site: Runners, state: State, many: int, queue: Queue = Queue.ALMA) -> bool:
+    return (await site.states(queue))[state] == many
 
 
 async def test_on_the_embedded_site(tmp_path: Path) -> None:
@@ -198,15 +199,27 @@ async def test_idle_is_who_has_nothing_left_to_try_again(site: Runners) -> None:
         await site.table().move([Change(row, requeued(row, "again"), "a person", "again")], datetime.now(UTC))
 
 
-async def test_what_cannot_be_launched_fails_with_its_reason_and_stops_nothing_else(site: Runners) -> None:
-    """Nobody takes commands at the site: the rows say so."""
-    site.write(attempts=1, launcher="amqp")  # and nobody takes commands
+async def test_what_a_site_does_not_take_waits_with_its_reason_and_stops_nothing_else(site: Runners) -> None:
+    """Nobody takes commands there: the rows say so. That is no fault of theirs, and costs none of their attempts; who
+    waits for the runner to be idle does not wait for the site. What another site takes is launched."""
+    site.write(attempts=1, launcher="amqp")
+    await site.broker.declare_site("DSOC")
     await site.add(2)
-    site.start()
+    other = Found(Kind.CALIBRATION, "uid://A001/X1/X1", "1", "2019.1.00000.S", datetime.now(UTC))
+    await site.table().add([other], "test", datetime.now(UTC))
+    site.start("daemon", until_idle=False)
+    await site.until(lambda: _are(site, State.RUNNING, 1))
+    await site.until(lambda: _are(site, State.WAITING, 2))
+    terminate(site.processes[0])
     await site.ended()
-    for row in await site.rows():
-        assert row.state is State.DEAD
-        assert "NAASC.start" in row.reason
+    *unserved, taken = await site.rows()
+    for row in unserved:
+        assert (row.state, row.attempt) == (State.WAITING, 0)
+        assert "nobody takes commands with the routing key NAASC.start" in row.reason
+    await site.event(complete(taken.workflow_id))
+    site.start("idle")
+    await site.ended()
+    assert await site.states() == {State.DONE: 1, State.WAITING: 2}
 
 
 async def test_malformed_work_is_in_the_dead_letters_and_what_is_spent_is_acknowledged(site: Runners) -> None:
@@ -342,6 +355,48 @@ async def test_a_launch_that_nobody_can_prove_waits_for_its_event(site: Runners,
     assert await site.states() == {State.DONE: 1}
 
 
+async def test_launches_that_nobody_can_prove_hold_up_no_end(site: Runners, commands: Commands) -> None:
+    """They hold all places, and others are queued: who waits for the runner to be idle hears what waits for whom."""
+    site.write(limit=1)
+    await site.add(1)
+    await _claimed_and_left(site)
+    await site.add(3)
+    site.start()
+    await site.ended()
+    assert await site.states() == {State.LAUNCH_UNKNOWN: 1, State.QUEUED: 2}
+    assert site.log.count(f"{ALMA}: what waits gets no place") == 1
+    assert "(items 1)" in site.log
+    (held, *_) = await site.rows()
+    await site.event(complete(held.workflow_id))
+    site.start("next", until_idle=False)
+    while len(commands.started) < 2:
+        await site.event(*(complete(one) for one in await commands.take()))
+    await site.until(lambda: _are(site, State.DONE, 3))
+    terminate(site.processes[1])
+    await site.ended()
+
+
+async def test_so_it_is_with_the_places_of_a_project_of_the_vlba(site: Runners, commands: Commands) -> None:
+    """Another project's item is launched all the same."""
+    site.write(vlba_limit=4, vlba_per_project=1)
+    await site.broker.declare_site("DSOC")
+    await site.add(1, Queue.VLBA, projects=2)
+    await _claimed_and_left(site, queue=Queue.VLBA)
+    await site.add(3, Queue.VLBA, projects=2)
+    site.start("daemon", until_idle=False)
+    await site.until(lambda: _are(site, State.RUNNING, 1, Queue.VLBA))
+    [launched] = [row for row in await site.rows(Queue.VLBA) if row.state is State.RUNNING]
+    await site.event(complete(launched.workflow_id))
+    await site.until(lambda: _are(site, State.DONE, 1, Queue.VLBA))
+    terminate(site.processes[0])
+    await site.ended()
+    site.start("idle")
+    await site.ended()
+    states = await site.states(Queue.VLBA)
+    assert states == {State.LAUNCH_UNKNOWN: 1, State.DONE: 1, State.WAITING: 1}
+    assert site.log.count(f"{Queue.VLBA.messages}: what waits gets no place") == 1
+
+
 async def test_what_a_dead_runner_claimed_and_never_launched_is_launched_once(site: Runners) -> None:
     """Its lease runs out, the launcher knows nothing of it: the same attempt is launched."""
     await site.add(1)
@@ -366,13 +421,15 @@ async def test_what_only_another_host_can_tell_is_left_to_it_for_a_while(tmp_pat
         assert (await site.table().events(row.id))[-1].at - row.created_at > timedelta(seconds=0.5)
 
 
-async def _claimed_and_left(site: Runners, host: str = "") -> None:
+async def _claimed_and_left(site: Runners, host: str = "", queue: Queue = Queue.ALMA) -> None:
     """Claim all rows as a runner, on this host unless another is named, that is no more."""
     limits, now = Limits(4), datetime.now(UTC)
-    await Sending(site.metadata, site.broker, "test").send(Queue.ALMA, limits)
-    taken = await site.broker.take(ALMA, 10, 5)
+    await Sending(site.metadata, site.broker, "test").send(queue, limits)
+    taken = await site.broker.take(queue.messages, 10, 5)
     wanted = [work(one.body) for one in taken]
-    claims = await site.table().claim(wanted, f"gone@{host or gethostname()}:1", limits, now, timedelta(seconds=0.5))
+    claims = await site.table(queue).claim(
+        wanted, f"gone@{host or gethostname()}:1", limits, now, timedelta(seconds=0.5)
+    )
     assert len(claims.launching) == len(taken)
     await site.broker.ack(taken)
 
@@ -467,6 +524,24 @@ async def test_queues_that_are_not_there_are_made(site: Runners, rabbitmq: Vhost
     assert await site.states() == {State.DONE: 2}
 
 
+async def test_queues_that_are_lost_are_made_again(site: Runners, rabbitmq: Vhost) -> None:
+    """While it runs, and though nothing is to be sent: the events go on to be kept."""
+    site.start(until_idle=False)
+    await site.until(lambda: _noted(site))
+    for name in (ALMA, OUR_EVENTS):
+        rabbitmq.node.api("DELETE", f"queues/{quote(rabbitmq.name, safe='')}/{name}")
+    await site.until(lambda: _there(site, ALMA))
+    await site.until(lambda: _there(site, OUR_EVENTS))
+    terminate(site.processes[0])
+    await site.ended()
+
+
+async def _there(site: Runners, name: str) -> bool:
+    with suppress(NoQueue):
+        return await site.broker.depth(name) >= 0
+    return False
+
+
 async def test_queues_that_it_may_not_make_are_said(rabbitmq: Vhost, tmp_path: Path) -> None:
     """Who waits for the runner to be idle hears at once what is missing, and what makes it."""
     poor = rabbitmq.as_user("^$", ".*", ".*")
@@ -490,6 +565,30 @@ async def test_it_ends_in_time_though_nobody_answers(frail_postgres: Database, r
             terminate(process)
             await asyncio.to_thread(process.join, 5)
             assert process.exitcode == 0, site.log
+
+
+async def test_notes_that_cannot_be_written_are_said_once(site: Runners, postgres: Database) -> None:
+    """However often it is tried, until they can be."""
+    postgres.ask("""
+        create sequence tried;
+        create function refuse() returns trigger language plpgsql security definer as $$ begin
+            perform nextval('tried');
+            raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006';
+        end $$;
+        create trigger refuse before insert or update on reingestion_note for each row execute function refuse()
+    """)
+    site.start(until_idle=False)
+
+    async def tried() -> bool:
+        return postgres.ask("select last_value >= 5 from tried") == [(True,)]
+
+    await site.until(tried)
+    assert "notes: works again" not in site.log
+    postgres.ask("drop trigger refuse on reingestion_note")
+    await site.until(lambda: _says(site, "notes: works again"))
+    terminate(site.processes[0])
+    await site.ended()
+    assert site.log.count(" notes: ") == 2
 
 
 async def _noted(site: Runners) -> bool:

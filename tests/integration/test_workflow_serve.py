@@ -24,12 +24,13 @@ from aogconsole.ids import MousUid
 from aogconsole.reingestion import messages
 from aogconsole.reingestion.ingested import Command
 from aogconsole.reingestion.messages import COMMANDS, OUR_EVENTS, Ended, Sender, Start
-from aogconsole.reingestion.workflows import serving
+from aogconsole.reingestion.workflows import running, serving
 from aogconsole.reingestion.workflows.running import carried_out, lives, own_name
 from aogconsole.reingestion.workflows.serving import Server, Serving
 from aogconsole.reingestion.workflows.telling import Teller
 from backends.ingest import IngestStore
 from backends.memory_broker import MemoryBroker
+from backends.metadata_sqlite import SqliteMetadata
 from backends.reingestion_ports import Broker, Message
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
 from tests.support.command import call
@@ -152,6 +153,10 @@ async def test_the_commands_tell_their_end(
         code, out, _ = await asyncio.to_thread(run, "execution-block", EXECUTION_BLOCK, "--json", "--workflow-id", "w1")
         assert (code, json.loads(out)["scans"]) == (0, 3)
         assert [(one.workflow_id, one.complete) for one in await place.heard()] == [("w1", True)]
+        asked = len(ngas.asked)
+        code, _, err = await asyncio.to_thread(run, "execution-block", EXECUTION_BLOCK, "--workflow-id", "w1")
+        assert (code, len(ngas.asked)) == (5, asked)
+        assert b"the workflow w1 has been begun before" in err
         code, out, _ = await asyncio.to_thread(run, "calibration", MOUS, "--workflow-id", "w2")
         assert (code, b"2 files, 1 of them science, 1 execution blocks; Calibrated" in out) == (0, True)
         assert [(one.workflow_id, one.complete) for one in await place.heard()] == [("w2", True)]
@@ -167,6 +172,10 @@ async def test_the_commands_tell_their_end(
         [ended] = await place.heard()
         assert (code, ended.complete, "HTTP 503" in ended.reason) == (4, False, True)
         ngas.put(asdm())
+        assert (await asyncio.to_thread(run, "execution-block", EXECUTION_BLOCK, "--workflow-id", "w4"))[0] == 5
+        assert postgres.ask("select workflow_id, site, complete from workflow_commands order by 1") == [
+            ("w1", "", True), ("w2", "", True), ("w3", "", False), ("w4", "", False)
+        ]  # fmt: skip
         assert (await asyncio.to_thread(run, "execution-block", EXECUTION_BLOCK))[0] == 0
         assert await broker.take(OUR_EVENTS, 1, 0.1) == []
         assert (await asyncio.to_thread(run, "execution-block", "nonsense"))[0] == 2
@@ -256,6 +265,61 @@ async def test_a_program_that_never_begins_is_given_up(tmp_path: Path, monkeypat
     await metadata.close()
 
 
+class Counting(IngestStore):
+    """Counts the looks at what is recorded."""
+
+    looks = 0
+
+    async def open(self, site: str) -> list[Command]:
+        self.looks += 1
+        return await super().open(site)
+
+
+async def test_what_a_killed_server_left_running_takes_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with a limit of one begins neither what is recorded nor what is sent while it runs; then each."""
+    for name in ("_LOOK", "_PLACES"):
+        monkeypatch.setattr(serving, name, 0.02)
+    (tmp_path / "config.toml").write_text(f'[metadata]\ndsn = "sqlite:{tmp_path / "metadata.db"}"\n')
+    metadata, _ = reingestionsite.ingest(config.load(tmp_path / "config.toml"))
+    assert isinstance(metadata, SqliteMetadata)
+    store, broker = Counting(metadata.store), MemoryBroker()
+    await metadata.migrate()
+    await broker.declare()
+    await broker.declare_site(SITE)
+    left = await asyncio.create_subprocess_exec("/bin/sleep", "60")
+    told = tmp_path / "told"
+
+    def program(command: Command) -> tuple[str, ...]:
+        script = 'kill -0 $1 2>/dev/null && how=together || how=alone; echo "$2 $how" >>"$0"'
+        return ("/bin/sh", "-c", script, str(told), str(left.pid), command.workflow_id)
+
+    for identity in ("left", "recorded"):
+        await store.take(Command(identity, SITE, "execution-block", EXECUTION_BLOCK, {}), NOW)
+    owner = running._name(left.pid)
+    assert owner
+    await store.begin("left", owner)
+    server = Server(
+        Serving(SITE, 1, {WORKFLOW: "execution-block"}, program), metadata.migrate, broker, store,
+        Teller(broker, SENDER),
+    )  # fmt: skip
+    serve, place = asyncio.create_task(server.run()), Place(tmp_path, Ngas(), broker)
+    await place.send("sent")
+
+    async def looked() -> bool:
+        return store.looks > 20
+
+    await until(looked)
+    left.kill()
+    await left.wait()
+    ends = {one.workflow_id: one.reason for one in await place.heard(3)}
+    assert "was killed" in ends["left"]
+    assert set(ends) == {"left", "recorded", "sent"}
+    server.stop()
+    await asyncio.wait_for(serve, PATIENCE)
+    assert sorted(told.read_text().splitlines()) == ["recorded alone"] * 3 + ["sent alone"] * 3
+    await metadata.close()
+
+
 def test_a_process_is_known_by_its_name() -> None:
     """Alive while it lives; another host's cannot be seen."""
     assert lives(own_name()) is True
@@ -292,6 +356,29 @@ async def test_a_site_that_cannot_be_ends_the_server(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="no site's name"):
         await asyncio.wait_for(server.run(), PATIENCE)
+    await metadata.close()
+
+
+async def test_it_ends_though_the_database_is_silent(
+    frail_postgres: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told to end while it waits for the first answer, it does not wait for it."""
+    metadata = frail_postgres.open()
+    broker, asked = MemoryBroker(), asyncio.Event()
+
+    async def ready() -> None:
+        asked.set()
+        await metadata.migrate()
+
+    server = Server(
+        Serving(SITE, 1, {}, lambda _: ("false",)), ready, broker, IngestStore(metadata.store), Teller(broker, SENDER)
+    )
+    with frail_postgres.server.frozen():
+        serve = asyncio.create_task(server.run())
+        await asked.wait()
+        server.stop()
+        await asyncio.wait_for(serve, 5)
+    assert "works again" not in caplog.text
     await metadata.close()
 
 

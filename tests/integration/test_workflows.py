@@ -199,11 +199,21 @@ async def test_an_asdm_that_breaks_off_in_a_tar_is_ngas_fault(site: Site) -> Non
 
 
 async def test_missing_tables_are_said(site: Site) -> None:
-    """What can be read is stored."""
-    del site.ngas.files[f"{UID.mail}/Receiver.xml"], site.ngas.files[f"{UID.mail}/Station.xml"]
+    """What can be read is stored, where the ASDM does not promise more."""
+    site.ngas.files.clear()
+    site.ngas.put(asdm(without=["Receiver", "Station"]))
     document = await site.block()
     assert document["notes"] == ["Station.xml is not there", "Receiver.xml is not there"]
     assert document["bands"] == ["ALMA_RB_06"]
+
+
+async def test_a_promised_table_that_is_missing_leaves_what_was_there(site: Site) -> None:
+    """A good ingest is not replaced by one without antennas because NGAS has lost a file."""
+    assert (await site.block())["antennas"] == 3
+    del site.ngas.files[f"{UID.mail}/Antenna.xml"]
+    with pytest.raises(AsdmError, match=r"Antenna\.xml is not there, and ASDM\.xml promises 3 rows"):
+        await site.block()
+    assert await site.counts() == TABLES
 
 
 async def test_the_archive_decides_where_a_block_belongs(site: Site) -> None:
@@ -266,15 +276,26 @@ async def test_a_newer_version_s_mark_stays(site: Site) -> None:
          "'2014-09-02 12:00:00', 1)", "custom calibration scripts"),
     ],
 )  # fmt: skip
-async def test_what_became_unfit_meanwhile_is_not_marked(tmp_path: Path, ngas: Ngas, change: str, said: str) -> None:
-    """The checks are made again: the archive went on between the loader's cycle and the workflow."""
+async def test_what_became_unfit_meanwhile_is_not_ingested(tmp_path: Path, ngas: Ngas, change: str, said: str) -> None:
+    """The checks are made again: the archive went on between the loader's cycle and the workflow. Custom scripts mark
+    the MOUS and its blocks, with the newest file's version, and the hint says so."""
     with TestArchive(SCHEMA.read_text("utf-8") + f"\n{change};") as archive:
         site = Site(f"sqlite:{tmp_path / 'metadata.db'}", archive, ngas)
         await site.metadata.migrate()
         await site.block()
-        with pytest.raises(NotCalibrated, match=said):
+        custom = "scripts" in said
+        with pytest.raises(NotCalibrated, match=said) as raised:
             await site.calibration()
-        assert await site.status() is None
+        assert await site.status() == (DO_NOT_CALIBRATE if custom else None)
+        assert (raised.value.hint == "it is marked Do Not Calibrate") is custom
+        if custom:
+            version = version_of(datetime(2014, 9, 2, 12, tzinfo=UTC))
+            assert await site.metadata.marks([MOUS]) == {MOUS: (DO_NOT_CALIBRATE, version)}
+            await site.metadata.mark(MOUS, CALIBRATED, version_of(NOW), NOW)
+            with pytest.raises(NotCalibrated) as raised:
+                await site.calibration()
+            assert "newer version" in raised.value.hint
+            assert await site.status() == CALIBRATED
         await site.metadata.close()
 
 

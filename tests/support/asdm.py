@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 EXECUTION_BLOCK, MOUS = "uid://A002/X7e4988/X1f2", "uid://A002/X788a57/X29"
 """Those of the tests' archive."""
@@ -36,8 +36,10 @@ def reference(name: str, uid: str, kind: str, part: str = "X00000000") -> str:
     return f"<{name}>\n<EntityRef {named}/>\n</{name}>"
 
 
-def asdm(uid: str = EXECUTION_BLOCK, antennas: int = 3, scans: int = 3, subscans: int = 2) -> dict[str, bytes]:
-    """An interferometric execution block: file by name of the table."""
+def asdm(
+    uid: str = EXECUTION_BLOCK, antennas: int = 3, scans: int = 3, subscans: int = 2, without: Collection[str] = ()
+) -> dict[str, bytes]:
+    """An interferometric execution block: file by name of the table. `without`: tables that it does not have."""
     tables = {
         "ExecBlock": [_exec_block(uid, antennas)],
         "SBSummary": [_summary()],
@@ -52,8 +54,9 @@ def asdm(uid: str = EXECUTION_BLOCK, antennas: int = 3, scans: int = 3, subscans
         "Scan": [_scan(number, subscans) for number in range(1, scans + 1)],
         "Subscan": [_subscan(scan, number) for scan in range(1, scans + 1) for number in range(1, subscans + 1)],
     }  # fmt: skip
-    files = {name: table(name, rows, uid) for name, rows in tables.items()}
-    return {"ASDM": _container(uid, {name: len(rows) for name, rows in tables.items()}), **files}
+    counts = {name: 0 if name in without else len(rows) for name, rows in tables.items()}
+    files = {"ASDM": _container(uid, counts), **{name: table(name, rows, uid) for name, rows in tables.items()}}
+    return {name: data for name, data in files.items() if name not in without}
 
 
 def tarred(files: Mapping[str, bytes], uid: str = EXECUTION_BLOCK, before: int = 0, mode: str = "w") -> bytes:

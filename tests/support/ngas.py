@@ -32,6 +32,8 @@ class Ngas:
         self.files: dict[str, bytes] = {}
         self.faults: deque[Fault] = deque()
         """Met by the next requests for files, one each."""
+        self.sent_to: deque[str] = deque()
+        """Where the next requests for files are sent, one each."""
         self.asked: list[str] = []
         """The file_id of each request."""
         self._loop = asyncio.new_event_loop()
@@ -84,6 +86,8 @@ class Ngas:
     async def _retrieve(self, request: web.Request) -> web.StreamResponse:
         name = request.query.get("file_id", "")
         self.asked.append(name)
+        if self.sent_to:
+            return web.Response(status=302, headers={"Location": self.sent_to.popleft()})
         if self.faults:
             return await self._faulty(self.faults.popleft(), request, name)
         if name not in self.files:

@@ -65,14 +65,21 @@ def test_pieces_do_not_matter(step: int) -> None:
 @pytest.mark.parametrize("name", sorted(set(SAMPLE) - {"ExecBlock"}))
 def test_every_other_table_may_be_missing(name: str) -> None:
     """What is not there is said, and the rest is read."""
-    found = read({table: data for table, data in SAMPLE.items() if table != name})
+    found = read(asdm(without=[name]))
     assert f"{name}.xml is not there" in found.notes
     assert found.block.started is not None
 
 
 def test_the_scheduling_block_tells_the_band_when_no_receiver_does() -> None:
     """Old ASDMs lack Receiver.xml."""
-    assert read({name: data for name, data in SAMPLE.items() if name != "Receiver"}).block.bands == ("ALMA_RB_06",)
+    assert read(asdm(without=["Receiver"])).block.bands == ("ALMA_RB_06",)
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLE) - {"ExecBlock", "ASDM"}))
+def test_a_table_that_is_promised_may_not_be_missing(name: str) -> None:
+    """ASDM.xml says that it has rows: without its file they would be taken for none."""
+    with pytest.raises(AsdmError, match=rf"{name}\.xml is not there, and ASDM\.xml promises \d+ rows"):
+        read({table: data for table, data in SAMPLE.items() if table != name})
 
 
 def test_a_reference_to_the_mous_is_used() -> None:

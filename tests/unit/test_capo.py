@@ -133,6 +133,7 @@ def test_what_stands_elsewhere_counts_before_capo(place: Place) -> None:
         (f"{OURS}.limit = 0", "at least 1"),
         (f"{OURS}.limit = 2.5", "not a whole number"),
         (f"{OURS}.interval = nan", "not a number"),
+        (f"{OURS}.interval = 3e11", "is 300000000000.0, not a number, at least 1, below 1000000000"),
         (f"{SERVER}.hostname=mq\n{SERVER}.port=70000", "which is no port"),
         (f"{SERVER}.hostname=mq\n{SERVER}.port=-1", "which is no port"),
         (f"{SERVER}.hostname=mq/evil@x", "which is no host"),
@@ -187,6 +188,12 @@ def test_what_is_wrong_stops_reingestion_only(place: Place, monkeypatch: pytest.
     assert check.err == show.err
     assert b"limit) is 0, not a whole number, at least 1" in check.err
     assert call(place.toml, "requests").code == 0
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(place: Place) -> None:
+    """As Windows' editors write it."""
+    place.put("first", f"\ufeff{OURS}.attempts = 6\n")
+    assert place.load().settings.reingestion.attempts == 6
 
 
 def test_comments_and_lines_that_go_on(place: Place) -> None:

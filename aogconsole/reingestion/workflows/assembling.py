@@ -13,7 +13,8 @@ from aogconsole.reingestion.ingested import Antenna, ExecutionBlock, Scan, Sourc
 from aogconsole.reingestion.workflows.asdm import FIELDS, Fields, Row, fault
 
 NEEDED: Final = "ExecBlock"
-"""Without it there is no execution block; every other table may be missing, and that is said."""
+"""Without it there is no execution block. Another table may be missing, and that is said, but not one of which ASDM.xml
+promises rows: what is stored of it would be lost."""
 _OUS: Final = frozenset({"OUSStatus", "ObsUnitSetStatus", "ObsUnitSet"})
 """Types of a reference that names the MOUS itself. Mostly it names a part of the project (`ObsProject`)."""
 _BAND: Final = re.compile(r"[A-Z][A-Z0-9_]{0,31}", re.ASCII)
@@ -66,10 +67,14 @@ def check_container(uid: str, table: str, container: str | None) -> None:
 def _missing(tables: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     promised = {row.get("Name"): row.get("NumberRows", "") for row in tables.get("ASDM", ())}
     for table in FIELDS:
+        count = promised.get(table, "")
+        rows = int(count) if count.isdecimal() and len(count) < 20 else None
         if table not in tables:
+            if rows:
+                raise fault(table, f"is not there, and ASDM.xml promises {rows} rows of it")
             yield f"{table}.xml is not there"
-        elif table in promised and promised[table].isdecimal() and int(promised[table]) != len(tables[table]):
-            yield f"{table}.xml has {len(tables[table])} rows, and ASDM.xml promises {int(promised[table])}"
+        elif rows is not None and rows != len(tables[table]):
+            yield f"{table}.xml has {len(tables[table])} rows, and ASDM.xml promises {rows}"
 
 
 def _own_row(uid: str, tables: Mapping[str, Sequence[Row]]) -> Fields:

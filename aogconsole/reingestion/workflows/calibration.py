@@ -12,7 +12,7 @@ from typing import Any
 from aogconsole.errors import AogError
 from aogconsole.ids import MousUid
 from aogconsole.reingestion import rules
-from aogconsole.reingestion.ingested import CALIBRATED, Calibration
+from aogconsole.reingestion.ingested import CALIBRATED, DO_NOT_CALIBRATE, Calibration
 from aogconsole.reingestion.item import State, version_of
 from backends.ingest_ports import Ingest
 from backends.reingestion_ports import ArchiveNews, Metadata
@@ -29,12 +29,16 @@ async def ingest_calibration(
     uid = mous.database
     facts = (await news.facts([uid]))[uid]
     verdict = rules.judged(facts.science, in_structure=True, scripts=facts.scripts)
-    if verdict.state is not State.WAITING:
-        raise NotCalibrated(f"{mous} is not ingested: {verdict.reason}", "the loader judges it again at its next cycle")
     files = await news.product_files(uid)
+    version = version_of(max((file.created for file in files if file.created), default=None))
+    hint = "it is tried again as what failed is; a newer file in the archive brings it again"
+    if verdict.state is State.DO_NOT_CALIBRATE:
+        marked = await metadata.mark(uid, DO_NOT_CALIBRATE, version, now)
+        hint = "it is marked Do Not Calibrate" if marked else "a newer version has marked it: its mark stays"
+    if verdict.state is not State.WAITING:
+        raise NotCalibrated(f"{mous} is not ingested: {verdict.reason}", hint)
     blocks = await news.execution_blocks_of(uid)
-    newest = max((file.created for file in files if file.created), default=None)
-    calibration = Calibration(uid, version_of(newest), facts.project, tuple(files), tuple(blocks))
+    calibration = Calibration(uid, version, facts.project, tuple(files), tuple(blocks))
     await store.calibration(calibration, now)
     marked = await metadata.mark(uid, CALIBRATED, calibration.version, now)
     status, _ = (await metadata.marks([uid])).get(uid, (None, None))

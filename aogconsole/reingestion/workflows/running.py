@@ -13,6 +13,7 @@ from typing import Any
 
 from aogconsole import times
 from aogconsole.errors import AogError, Conflict, OutsideError
+from aogconsole.reingestion.ingested import Command
 from aogconsole.reingestion.messages import Ended
 from aogconsole.reingestion.workflows.telling import Teller
 from aogconsole.text import clean
@@ -21,6 +22,8 @@ from backends.ingest_ports import Ingest
 RECORDING = 20.0
 """Seconds that the record of an end is tried for, while the database is away."""
 PAUSE = 0.5
+NO_SITE = ""
+"""Of what no command started and its launcher, or a person, did: it is recorded too, and no site's server minds it."""
 Work = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -32,6 +35,8 @@ async def carried_out(
     Conflict when another process has begun it; BrokerError when only the telling failed."""
     try:
         await ready()
+        kind = metadata.get("kind", "").replace("_", "-")
+        await store.take(Command(workflow_id, NO_SITE, kind, metadata.get("uid", ""), metadata), times.now())
         if not await store.begin(workflow_id, own_name()):
             raise Conflict(f"the workflow {clean(workflow_id)} has been begun before", "its first run tells its end")
         document = await work()

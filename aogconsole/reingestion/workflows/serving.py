@@ -25,6 +25,7 @@ from aogconsole.reingestion.ingested import Command
 from aogconsole.reingestion.messages import Ended, Malformed
 from aogconsole.reingestion.workflows.running import ended, lives
 from aogconsole.reingestion.workflows.telling import Teller
+from aogconsole.tasks import unless
 from aogconsole.text import clean
 from backends.ingest_ports import Ingest
 from backends.reingestion_ports import Broker, Delivery
@@ -33,6 +34,8 @@ _TAKE: Final = 5.0
 """Seconds of one wait for commands."""
 _LOOK: Final = 10.0
 """Seconds between looks at what is recorded and not over."""
+_PLACES: Final = 1.0
+"""Seconds between looks whether what a server before this one left has ended, while it takes places."""
 _LONGEST_WAIT: Final = 15.0
 """Seconds between tries while the broker or the database is away, at the most."""
 _TRIES: Final = 3
@@ -71,6 +74,10 @@ class Server:
         self._tries: Counter[str] = Counter()
         """Processes that were started for a command and did not begin it."""
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._waiting: set[str] = set()
+        """Recorded, and to be begun when there is a place."""
+        self._left = 0
+        """Workflows of this host that run and are not ours."""
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -107,7 +114,9 @@ class Server:
         failures, said = 0, ""
         while not self._stopping.is_set():
             try:
-                await step()
+                await unless(self._stopping, step())
+                if self._stopping.is_set():
+                    return
                 if failures:
                     log.info("%s: works again", what)
                 if once:
@@ -127,12 +136,16 @@ class Server:
 
     async def _take(self) -> None:
         self._changed.clear()
-        free = self._serving.limit - len(self._running)
-        if free <= 0:
-            await self._changed.wait()
+        for command in await self._recorded():
+            if command.workflow_id in self._waiting and command.owner is None and command.complete is None:
+                self._start(command)
+        if self._free <= 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PLACES if self._left else None):
+                    await self._changed.wait()
             return
         if not self._held:
-            self._held.extend(await self._asked(free))
+            self._held.extend(await self._asked(self._free))
         while self._held:  # one that meets an outage stays the first
             await self._handle(self._held[0])
             self._held.popleft()
@@ -181,11 +194,29 @@ class Server:
             raise Malformed(f"a command's metadata name no uid: {error}") from None
         return Command(start.workflow_id, self._serving.site, verb, uid.mail, start.metadata)
 
+    # ── records ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _free(self) -> int:
+        """Places for more workflows, as of the last look at the records."""
+        return self._serving.limit - len(self._running) - self._left
+
+    async def _recorded(self) -> list[Command]:
+        """What is recorded and not over, the oldest first. What lives on this host and is not ours takes places too:
+        a server before this one began it, and was killed."""
+        commands = await self._store.open(self._serving.site)
+        self._left = sum(1 for one in commands if one.workflow_id not in self._running and lives(one.owner or ""))
+        return commands
+
     # ── workflows ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, command: Command) -> None:
         if command.workflow_id in self._running:
             return
+        if self._free <= 0:
+            self._waiting.add(command.workflow_id)
+            return
+        self._waiting.discard(command.workflow_id)
         task = asyncio.create_task(self._run(command))
         self._running[command.workflow_id] = task
         task.add_done_callback(lambda ended: self._over(command.workflow_id, ended))
@@ -217,7 +248,7 @@ class Server:
 
     async def _look(self) -> None:
         """What is recorded and not over: begun by nobody, or by a process that is no more, or ended and not told."""
-        for command in await self._store.open(self._serving.site):
+        for command in await self._recorded():
             if command.workflow_id not in self._running:
                 await self._settle(command)
 
@@ -231,7 +262,7 @@ class Server:
                 await self._lost(command, f"the workflow of {command.uid} was killed")
         elif self._tries[command.workflow_id] >= _TRIES:
             await self._lost(command, f"the workflow of {command.uid} could not be begun; its site's log says why")
-        elif len(self._running) < self._serving.limit:
+        else:
             self._start(command)
 
     async def _lost(self, command: Command, why: str) -> None:

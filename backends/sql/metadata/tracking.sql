@@ -29,10 +29,12 @@ returning {columns}
 -- name: outdated
 select {columns} from {table} as older
 where state in ('deferred', 'waiting', 'queued', 'failed')
-    and (kind, uid) in (select kind, uid from {rows kind text, uid text})
+    and (kind, uid) in (select kind, uid from {rows id bigint, kind text, uid text})
     and exists (
         select 1 from {table} as newer
-        where newer.kind = older.kind and newer.uid = older.uid and newer.version > older.version)
+        where newer.kind = older.kind and newer.uid = older.uid and newer.version > older.version
+            and (newer.state in ('deferred', 'waiting', 'queued', 'failed')
+                or newer.id in (select id from {rows id bigint, kind text, uid text})))
 order by id {for update}
 
 -- name: to_judge
@@ -141,7 +143,8 @@ select {columns} from {table} where id in (select id from {rows id bigint}) orde
 select {columns} from {table} where {which} order by id desc limit :most
 
 -- name: containing
-({find}(lower(uid), :text) > 0 or {find}(lower(coalesce(project, '')), :text) > 0 or {find}(lower(reason), :text) > 0)
+({find}(lower(uid), :text) > 0 or {find}(replace(replace(lower(uid), '://', '___'), '/', '_'), :text) > 0
+    or {find}(lower(coalesce(project, '')), :text) > 0 or {find}(lower(reason), :text) > 0)
 
 -- name: events
 select number, item, at, by, before, after, attempt, why from reingestion_event
