@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import Input
 
 from aogconsole import remembered, times
@@ -305,13 +306,13 @@ class Console(TypeAhead, Copying, Crash, WindowSize, Reingesting):
         if not self.keyboard.do(ident):
             self.release_keys()
 
-    def commands_for_palette(self) -> Iterable[Command]:
+    def commands_for_palette(self, screen: Screen[Any]) -> Iterable[Command]:
         """What the command palette lists."""
-        return self.keyboard.commands()
+        return self.keyboard.commands(screen)
 
     def action_command_palette(self) -> None:
-        """Not over a question: what the palette does belongs to the panes."""
-        if self.screen is self.main:
+        """Not over a question: what the palette does belongs to the panes, or to a page."""
+        if self.screen is self.main or self.keyboard.is_page(self.screen):
             super().action_command_palette()
 
     def on_paste(self) -> None:

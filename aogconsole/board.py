@@ -44,6 +44,8 @@ class Line(Value):
     """Whether the verdict is yes."""
     complete: bool = True
     """Whether MOUS, project, account and ticket are all known."""
+    doubt: str = ""
+    """Why its mail was not taken for certain, as long as nobody has accepted it."""
     siblings: int = 1
     """Requests of the same ticket in this list."""
 

@@ -124,19 +124,19 @@ def _oldest(journal: Journal, states: Iterable[State], limit: int) -> list[int]:
 def _found(journal: Journal, query: Query, open_: int) -> list[int]:
     """Ids of the requests with a text: open ones, then the newest closed ones."""
     text = query.text
-    if len(text) >= views.INDEXED and open_ > FEW:
-        quoted = '"' + text.replace('"', '""') + '"'
+    if views.indexed(text) and open_ > FEW:
         rows = journal.all(
             f"select request.id from {views.FOUND} where request.state <> 'closed' and request_text match ?"
             " order by request_text.rowid limit ?",
-            quoted, query.limit,
+            views.match(text), query.limit,
         )  # fmt: skip
     else:
+        condition, operands = views.has_text(text)
         rows = journal.all(
             "select id from request where id in"
             " (select id from request where state <> 'closed' order by +id desc limit ?)"
-            f" and {views.HAS_TEXT} order by id limit ?",
-            FEW, views.like(text), query.limit,
+            f" and {condition} order by id limit ?",
+            FEW, *operands, query.limit,
         )  # fmt: skip
     closed = views.request_lines(journal, state=State.CLOSED, search=text, limit=query.limit - len(rows))
     return [*(row[0] for row in rows), *(int(one["id"]) for one in closed)]
@@ -176,6 +176,7 @@ def _line(row: Any, place: int | None, together: Mapping[str | None, int]) -> Li
         claimed_by=clean(row["claimed_by"] or ""),
         entitled=row["verdict"] == "entitled",
         complete=all(row[name] for name in ("mous", "project", "account", "ticket")),
+        doubt=clean(row["doubt"] or ""),
         siblings=together[row["ticket"]] if row["ticket"] else 1,
     )
 

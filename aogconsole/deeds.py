@@ -30,12 +30,13 @@ T = TypeVar("T")
 Deed = Callable[[Journal, Desk], T]
 LABELS = {"mous": "MOUS", "project": "Project", "account": "ALMA account", "ticket": "Ticket"}
 ASKED = {
+    "recheck": ("Take request {} although it is in doubt", "The archive is asked again about request {}."),
     "hold": ("Put request {} aside", "Request {} is put aside."),
     "rerun": ("Stage request {} once more", "Request {} is queued once more."),
     "close": ("Close request {}; letters that have not gone are dropped", "Request {} is closed."),
     "reopen": ("Open request {} again", "Request {} is open again: a person decides what is next."),
 }
-"""Verbs that need a reason: the question, and what is said when it is done."""
+"""Verbs that need a reason, `recheck` where the mail is in doubt: the question, and what is said when it is done."""
 
 
 class Deeds:
@@ -112,13 +113,13 @@ class Deeds:
                 hold = self._app.keyboard.of(BY_ID["request.hold"])
                 said = f"Request {request} is queued for a slot; {hold} puts it aside."
                 await self.verb(f"{verb} {request}", lambda _, desk: desk.stage(request, seen=seen), said)
-            case "recheck":
-                said = f"The archive is asked again about request {request}."
+            case "recheck" if not line.doubt:
+                said = ASKED[verb][1].format(request)
                 await self.verb(f"{verb} {request}", lambda _, desk: desk.recheck(request, seen=seen), said)
             case "release":
                 said = f"Request {request} is taken up again."
                 await self.verb(f"{verb} {request}", lambda _, desk: desk.release(request, seen=seen), said)
-            case "hold" | "rerun" | "close" | "reopen":
+            case "recheck" | "hold" | "rerun" | "close" | "reopen":
                 await self._with_reason(action, line)
             case "letter":
                 await self._app.letters.open(line.letter or 0)
@@ -134,10 +135,12 @@ class Deeds:
     async def _with_reason(self, action: Action, line: Line) -> None:
         question, said = ASKED[action.verb]
         request, seen = line.id, line.version
-        why = await self.ask(Ask(question.format(request), self.about(line), "Why"))
+        doubt = [f"In doubt: {line.doubt}"] if action.verb == "recheck" and line.doubt != line.why else []
+        why = await self.ask(Ask(question.format(request), [*self.about(line), *doubt], "Why"))
         if not why:
             return
         deeds: dict[str, Deed[object]] = {
+            "recheck": lambda _, desk: desk.recheck(request, why, seen=seen),
             "hold": lambda _, desk: desk.hold(request, why, seen=seen),
             "rerun": lambda _, desk: desk.rerun(request, why, seen=seen),
             "close": lambda _, desk: desk.close(request, why, seen=seen),

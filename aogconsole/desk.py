@@ -36,15 +36,21 @@ class Desk:
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def recheck(self, request: int, *, seen: int | None = None) -> None:
-        """Have the archive asked again; drafted refusals are dropped. Needs all four fields."""
+    def recheck(self, request: int, why: str = "", *, seen: int | None = None) -> None:
+        """Have the archive asked again; drafted refusals are dropped. Needs all four fields.
+
+        Who does so accepts what was doubted of the mail: a note on the request says it.
+        """
         with self._journal.transaction():
             row = self._journal.fetch("request", request)
             self._complete(row)
             self._alone(request, {name: row[name] for name in PARSE})
             self._book.discard_drafts(request, "checked again")
             self.drop_unstarted(request, "checked again")
-            self._move(request, "recheck", State.RECEIVED, seen=seen, next_try=None, tries=0, before_hold=None)
+            doubt = self._doubt(request)
+            self._move(request, "recheck", State.RECEIVED, why=why, seen=seen, next_try=None, tries=0, before_hold=None)
+            if doubt:
+                self.note(request, f"taken although: {doubt}" + (f". Reason: {why}" if why else ""))
 
     def stage(self, request: int, *, seen: int | None = None) -> None:
         """Put an entitled request into the queue."""
@@ -350,6 +356,14 @@ class Desk:
         missing = [name for name in PARSE if not row[name]]
         if missing:
             raise Conflict(f"request {row['id']} lacks {', '.join(missing)}", "use correct")
+
+    def _doubt(self, request: int) -> str:
+        """Why a request's mail was not taken for certain, as long as nobody has accepted it; as board_lines.sql."""
+        row = self._journal.one(
+            f"select mail.why from request join mail on mail.id = request.mail where request.id = ? and not {SETTLED}",  # noqa: S608
+            request,
+        )
+        return str(row["why"]) if row else ""
 
     def _alone(self, request: int, fields: Mapping[str, str | None]) -> None:
         """No second open request for the same data, user and ticket; one that a stranger proposed is none."""

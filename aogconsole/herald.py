@@ -70,7 +70,9 @@ class Herald:
         said = [f"Item {one.id} of the re-ingestion is {one.state}: {one.why or one.uid}" for one in fresh[:1]]
         more = max(len(fresh), count - before[1]) - len(said)
         if more > 0:
-            said.append(f"{more} more need you" if said else f"{more} items of the re-ingestion need you")
+            one = more == 1
+            what = "more" if said else f"item{'' if one else 's'} of the re-ingestion"
+            said.append(f"{more} {what} need{'s' if one else ''} you")
         self._queue_unseen = (self._queue_unseen or bool(said)) and count > 0
         if board.loader.error and board.loader.error != before[2]:
             said.append(f"The loader: {board.loader.error}")

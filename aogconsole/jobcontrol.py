@@ -14,10 +14,13 @@ import shlex
 import signal
 import sys
 import threading
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from textual.app import App, SuspendNotSupported
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 
 from aogconsole.attached import AttachedEngine
@@ -32,12 +35,19 @@ Ctrl+S or behind a frozen link, cannot."""
 class TerminalDriver(LinuxDriver):
     """Textual's driver, to which a terminal that has gone away is no fault.
 
-    Its thread that writes would die of it, and the app then wait for ever in a queue that nobody empties.
+    Its thread that writes would die of it, and the app then wait for ever in a queue that nobody empties. Its thread
+    that reads would die of a byte that is no UTF-8: a key or a paste in Latin-1.
     """
 
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
         self._file: Any = Forgiving(sys.__stderr__)
+
+    def run_input_thread(self) -> None:
+        """Read the keys; U+FFFD stands for what cannot be read."""
+        # Textual makes its decoder in there, from this name, and has no other place to say so
+        vars(linux_driver)["getincrementaldecoder"] = _forgiving_decoder
+        super().run_input_thread()
 
 
 class Forgiving:
@@ -56,6 +66,10 @@ class Forgiving:
         """Flush, or not."""
         with contextlib.suppress(OSError):
             self._file.flush()
+
+
+def _forgiving_decoder(encoding: str) -> partial[IncrementalDecoder]:
+    return partial(getincrementaldecoder(encoding), "replace")
 
 
 def install_early_signals(app: App[Any]) -> None:

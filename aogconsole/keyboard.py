@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from textual.binding import Binding
+from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widget import Widget
 
 from aogconsole.actions import ACTIONS, BY_ID, FOOTER, LOG_FOOTER, QUEUE_FOOTER, SPARE, Action, shown, why_not
-from aogconsole.board import Line
+from aogconsole.board import Board, Line
 from aogconsole.reingesting import UNSET
+from aogconsole.requests.request import State
+from widgets.logkeys import KEYS
 from widgets.palette import Command
 
 if TYPE_CHECKING:
@@ -23,6 +28,8 @@ PARTS = {
     "Reingestion": ("Re-ingestion", "The queue of observations to be ingested anew; enter lists its items."),
 }
 """The focused part in the help: its name, and what it is."""
+MOVES = ("move", "page", "shift")
+"""Actions of a log pane that are no matter of the palette."""
 
 
 class Keyboard:
@@ -147,13 +154,42 @@ class Keyboard:
             found.setdefault(binding.tooltip or binding.description, []).append(self._app.get_key_display(binding))
         return [(" ".join(keys), what) for what, keys in found.items()]
 
-    def commands(self) -> Iterator[Command]:
-        """Every action for the palette, as it is at the moment."""
+    def commands(self, screen: Screen[Any]) -> Iterator[Command]:
+        """Everything for the palette, as it is at the moment: on a page above the panes only what the page can do."""
+        if screen is not self._app.main:
+            for node, binding, _, _ in screen.active_bindings.values():
+                if binding.description and node is not self._app:
+                    yield from self._of_part(node, [binding])
+            return
         for action in ACTIONS:
             if action.id != "console.palette":
-                title = f"{action.group}: {action.label}"
+                verb = action.verb.replace("_", " ")
+                title = f"{action.group}: {action.label}" + ("" if verb in action.label else f" ({verb})")
                 run = partial(self.do, action.id)
                 yield Command(title, action.meaning, self.of(action), run, self.why_not(action))
+        pane = self._app.main.log_pane
+        yield from self._of_part(pane or self._app.main, KEYS, "" if pane else "This is for a log: 2 goes to one.")
+        from widgets.letter import LetterScreen  # not before the first frame
+
+        why = f"This is for a letter: {self.of(BY_ID['request.letter'])} opens the request's."
+        yield from self._of_part(screen, LetterScreen.KEYS, why)
+
+    def _of_part(self, node: DOMNode, bindings: Iterable[Binding], why_not: str = "") -> Iterator[Command]:
+        """The keys of a pane or page, but for those that only move."""
+        for binding in bindings:
+            group = (binding.id or "page").partition(".")[0]
+            if group != "move" and binding.action.partition("(")[0] not in MOVES:
+                key = self._app.get_key_display(binding)
+                meaning = binding.tooltip or f"{binding.description.capitalize()}."
+                run = partial(self._app.run_action, binding.action, node)
+                yield Command(f"{group}: {binding.description}", meaning, key, run, why_not)
+
+    def is_page(self, screen: Screen[Any]) -> bool:
+        """Whether a screen is one that shows something, and asks nothing."""
+        from aogconsole.logs import LogScreen
+        from widgets.pages import Page
+
+        return isinstance(screen, Page | LogScreen)
 
     async def _pause(self) -> None:
         await self._app.deeds.pause()
@@ -162,16 +198,27 @@ class Keyboard:
         from widgets.dialogs import Confirm
 
         app = self._app
-        active = sum(slot.active for slot in app.board.slots)
-        if active and app.engine_here:
-            runs = "1 run goes" if active == 1 else f"{active} runs go"
-            lines = [
-                f"{runs} on on the staging host. The next engine takes them up again.",
-                "Until another console or `aogconsole serve` runs, no mail is read and no letter is sent.",
-            ]
+        lines = _left(app.board) if app.engine_here else []
+        if lines:
+            lines += ["Until another console or `aogconsole serve` runs, no mail is read and no letter is sent."]
             if not await app.push_screen_wait(Confirm("Leave the console?", lines, "leave")):
                 return
         app.exit(0)
+
+
+def _left(board: Board) -> list[str]:
+    """What our engine leaves undone when it ends now; what is being checked is done in a moment."""
+    runs = sum(slot.active for slot in board.slots)
+    checked = sum(line.state in (State.RECEIVED, State.CHECKING) for line in board.lines)
+    waiting = max(0, board.open - board.needs - checked - runs)
+    told = []
+    if runs:
+        goes, them = ("1 run goes", "it") if runs == 1 else (f"{runs} runs go", "them")
+        told.append(f"{goes} on on the staging host. The next engine takes {them} up again.")
+    if waiting:
+        waits = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
+        told.append(f"{waits} for the engine: for a slot, or for a letter to go.")
+    return told
 
 
 def _of_queue(action: Action) -> bool:

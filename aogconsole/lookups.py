@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,7 @@ from aogconsole.actions import ACTIONS, Action
 from aogconsole.board import Line
 from aogconsole.errors import AogError
 from aogconsole.journal.store import Journal
+from aogconsole.reingestionboard import NEEDY, ReingestionBoard
 from widgets.helps import HelpScreen
 from widgets.pages import ListPage, PageScreen, Picked, Row
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHIFT = timedelta(hours=12)
+SHOWN = 10
+"""So many items of the re-ingestion stand in the handover."""
+SPARE = ("MOUS", "request")
+"""The columns that small screens have no room for."""
 GROUPS = {
     "request": "The selected request",
     "run": "Runs",
@@ -95,7 +100,7 @@ class Lookups:
                 if len(rows) >= views.NEWEST
                 else []
             )
-            page = ListPage(title, heads, rows, verbs, lines=above, start=start, filter=words)
+            page = ListPage(title, heads, rows, verbs, lines=above, start=start, filter=words, spare=SPARE)
             picked = await self._app.push_screen_wait(page)
             if picked is None:
                 return
@@ -107,35 +112,37 @@ class Lookups:
 
     async def _letters(self) -> None:
         def rows(journal: Journal) -> list[Row]:
-            found = reversed(views.letters(journal))
+            found = views.letters(journal)[::-1]
             return [
                 Row(one["id"], (
-                    one["id"], one["request"], one["kind"], one["state"], one["sent_at"] or "", ", ".join(one["to"]),
-                    one["why"] or "",
+                    one["id"], ticket, one["request"], mous, one["kind"], one["state"], _time(one["sent_at"]),
+                    ", ".join(one["to"]), one["why"] or "",
                 ))
-                for one in found
+                for one, (ticket, mous) in zip(found, views.named(journal, found), strict=True)
             ]  # fmt: skip
 
         async def opened(picked: Picked) -> None:
             await self._app.letters.open(int(picked.row))
 
-        await self.pick("Letters", ("id", "request", "kind", "state", "sent", "to", "why"), rows, opened)
+        heads = ("id", "ticket", "request", "MOUS", "kind", "state", "sent", "to", "why")
+        await self.pick("Letters", heads, rows, opened)
 
     async def _runs(self) -> None:
         def rows(journal: Journal) -> list[Row]:
+            found = views.runs(journal)[::-1]
             return [
                 Row(one["id"], (
-                    one["id"], one["request"], one["slot"] or "", one["state"], one["started_at"] or "",
-                    one["ended_at"] or "", str(one["log_lines"]), one["why"] or "",
+                    one["id"], ticket, one["request"], mous, one["slot"] or "", one["state"], _time(one["started_at"]),
+                    _time(one["ended_at"]), str(one["log_lines"]), one["why"] or "",
                 ))
-                for one in reversed(views.runs(journal))
+                for one, (ticket, mous) in zip(found, views.named(journal, found), strict=True)
             ]  # fmt: skip
 
         async def opened(picked: Picked) -> bool:
             await self._app.logs.open(int(picked.row))
             return False
 
-        heads = ("run", "request", "slot", "state", "started", "ended", "lines", "why")
+        heads = ("run", "ticket", "request", "MOUS", "slot", "state", "started", "ended", "lines", "why")
         await self.pick("Runs", heads, rows, opened)
 
     async def _staged(self) -> None:
@@ -143,12 +150,13 @@ class Lookups:
         zone, warn_days = settings.policy.timezone, settings.staging.warn_days
 
         def rows(journal: Journal) -> list[Row]:
+            found = views.staged(journal, zone)
             return [
                 Row(f"{one['run']} {'off' if one['kept'] else ''}", (
-                    one["run"], one["request"], one["deleted_on"], str(one["days_left"]),
+                    one["run"], ticket, one["request"], mous, one["deleted_on"], str(one["days_left"]),
                     views.keeping(one, warn_days), one["url"],
                 ))
-                for one in views.staged(journal, zone)
+                for one, (ticket, mous) in zip(found, views.named(journal, found), strict=True)
             ]  # fmt: skip
 
         async def opened(picked: Picked) -> None:
@@ -160,23 +168,25 @@ class Lookups:
             else:
                 await self._app.deeds.keep(int(run), off=bool(off))
 
-        heads = ("run", "request", "deleted on", "days left", "", "link")
+        heads = ("run", "ticket", "request", "MOUS", "deleted on", "days left", "", "link")
         await self.pick("Staged data", heads, rows, opened, {"K": ("keep", "keep, or no longer")})
 
     async def _mails(self) -> None:
         def rows(journal: Journal) -> list[Row]:
+            found = views.mails(journal)[::-1]
             return [
                 Row(one["id"], (
-                    one["id"], one["received_at"], one["from"], one["result"], one["request"] or "", one["subject"],
-                    one["why"] or "",
+                    one["id"], ticket, one["request"] or "", mous, _time(one["received_at"]), one["from"],
+                    one["result"], one["subject"], one["why"] or "",
                 ))
-                for one in reversed(views.mails(journal))
+                for one, (ticket, mous) in zip(found, views.named(journal, found), strict=True)
             ]  # fmt: skip
 
         async def opened(picked: Picked) -> None:
             await self._mail(int(picked.row))
 
-        await self.pick("Mails", ("id", "received", "from", "became", "request", "subject", "why"), rows, opened)
+        heads = ("id", "ticket", "request", "MOUS", "received", "from", "became", "subject", "why")
+        await self.pick("Mails", heads, rows, opened)
 
     # ── texts ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -193,7 +203,7 @@ class Lookups:
         told = await self.read(
             lambda journal: handover.summary(journal, since, settings.policy.timezone, settings.staging.warn_days)
         )
-        await self.page("Handover of the last 12 hours", list(handover.lines(told)))
+        await self.page("Handover of the last 12 hours", list(handover.lines(told, _items(self._app.queue_board))))
 
     async def _commands(self) -> None:
         rows = await self.read(lambda journal: views.history(journal, limit=200))
@@ -210,6 +220,25 @@ class Lookups:
                 (self._app.keyboard.of(action), action.meaning) for action in ACTIONS if action.group == group
             ]))  # fmt: skip
         self._app.push_screen(HelpScreen(about, what, groups))
+
+
+def _items(board: ReingestionBoard) -> Iterator[str]:
+    """What of re-ingestion needs a person, as sentences."""
+    count, shown = board.count(*NEEDY), board.needy[:SHOWN]
+    if count:
+        yield f"Re-ingestion: {count} item{'s need' if count != 1 else ' needs'} you (aogconsole reingestion items)"
+    for one in shown:
+        queue = "" if one.queue == "alma" else f" of the {one.queue} queue"
+        yield f"  item {one.id}{queue}: {one.state}, {one.uid}" + (f": {one.why}" if one.why else "")
+    if count > len(shown):
+        yield f"  and {count - len(shown)} more"
+
+
+def _time(text: str | None) -> str:
+    """A time of the journal in a list: this year's to the minute, of others the day."""
+    if text is None:
+        return ""
+    return text[5:16].replace("T", " ") if text[:4] == str(times.now().year) else text[:10]
 
 
 def _deeds(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -24,7 +24,7 @@ from widgets.entitlement import Entitlement
 from widgets.logpane import LogPane
 from widgets.reingestion import Reingestion
 from widgets.requests import RequestList
-from widgets.status import Keys, Said, Tabs, Title, slot_name
+from widgets.status import Keys, Said, Tabs, Title, queue_tab, slot_tab
 
 if TYPE_CHECKING:
     from widgets.inputs import LineBelow
@@ -201,11 +201,9 @@ class MainScreen(Screen[None]):
 
     def turned(self, board: Board) -> None:
         """The tabs, after another pane was gone to."""
-        names = [(f"Requests · {board.needs} need you" if board.needs else "Requests", False)]
-        names += [(slot_name(slot), slot.trouble) for slot in board.slots]
-        names.append(self.reingestion.tab)
+        tabs = [queue_tab(board.needs), *map(slot_tab, board.slots), self.reingestion.tab]
         current = self.current
-        self._tabs.show(names, self.tabbed.index(current) if current in self.tabbed else 0)
+        self._tabs.show(tabs, self.tabbed.index(current) if current in self.tabbed else 0)
 
     def keys(self, keys: list[tuple[str, str, bool]]) -> None:
         """The footer."""

@@ -18,7 +18,7 @@ from aogconsole.text import clean
 from backends.reingestion_ports import Event, Metadata
 from widgets.pages import Picked, Row
 from widgets.reingestionlines import clock
-from widgets.reingestionlist import ItemsPage
+from widgets.reingestionlist import ItemPage, ItemsPage
 
 if TYPE_CHECKING:
     from aogconsole.app import Console
@@ -91,13 +91,17 @@ class ItemsView:
         if picked.verb == "open":
             if seen is not None:
                 self._app.run_worker(self._show(*seen), group="item", exclusive=True)
-        elif self._app.read_only:
-            self._app.say_on_top("This console is read-only: nothing can be changed.", error=True)
         elif picked.verb in ("run", "pause") or seen is not None:
-            self._desk.verb(picked.verb, seen)
+            self._steer(picked.verb, seen)
+
+    def _steer(self, verb: str, seen: tuple[Queue, Item] | None) -> None:
+        if self._app.read_only:
+            self._app.say_on_top("This console is read-only: nothing can be changed.", error=True)
+        else:
+            self._desk.verb(verb, seen)
 
     async def _show(self, queue: Queue, item: Item) -> None:
-        """What became of one item."""
+        """What became of one item, until it is closed, or a key says what is to become of it."""
 
         async def work(metadata: Metadata) -> tuple[list[Item], Sequence[Event]]:
             table = metadata.tracking(queue)
@@ -108,7 +112,10 @@ class ItemsView:
         except AogError as error:
             self._app.say_on_top(str(error), error=True)
             return
-        await self._app.lookups.page(f"Item {item.id}", list(story(found[0] if found else item, events)))
+        now = found[0] if found else item
+        verb = await self._app.push_screen_wait(ItemPage(f"Item {item.id}", "\n".join(story(now, events))))
+        if verb is not None:
+            self._steer(verb, (queue, now))
 
 
 async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> tuple[Found, list[Row]]:
@@ -119,7 +126,7 @@ async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> tuple
         table = metadata.tracking(queue)
         for one in [
             *await table.items(NEEDY, most=MOST), *await table.active(), *await table.items(most=MOST),
-            *[row for text in spelled(words) for row in await table.items(text=text, most=MOST)],
+            *(await table.items(text=words.strip(), most=MOST) if words.strip() else ()),
         ]:  # fmt: skip
             found.setdefault(f"{queue}:{one.id}", (queue, one))
     found = dict(sorted(found.items(), key=lambda entry: _rank(*entry[1])))
@@ -129,13 +136,6 @@ async def read(metadata: Metadata, queues: Sequence[Queue], words: str) -> tuple
 def _rank(_: Queue, item: Item) -> tuple[int, int]:
     order = 0 if item.state in NEEDY else 1 if item.state in (State.LAUNCHING, State.RUNNING) else 2
     return order, -item.id
-
-
-def spelled(words: str) -> list[str]:
-    """Words as the database may spell them: UIDs stand there with `://` and `/`."""
-    words = words.strip()
-    other = words.replace("___", "://").replace("_", "/")
-    return [] if not words else [words] if other == words else [words, other]
 
 
 def _cells(queue: Queue, item: Item, now: datetime) -> tuple[str, ...]:

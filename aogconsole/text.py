@@ -47,6 +47,18 @@ def clean_lines(text: str) -> str:
     return _one_of(_IN_LINES).sub(_escape, text.replace("\r\n", "\n"))
 
 
+def pasted(text: str) -> str:
+    """Pasted text with line ends that are LF, and safe.
+
+    A terminal pastes a line end as CR. tmux makes one of each LF, so that CR LF comes as CR CR: told by there being no
+    other runs of CR, and one for the empty line that ends a mail's headers.
+    """
+    text = text.replace("\r\n", "\n")
+    runs = [] if "\n" in text else re.findall("\r+", text)
+    double = any(len(run) >= 4 for run in runs) and not any(len(run) % 2 for run in runs)
+    return clean_lines(text.replace("\r\r" if double else "\r", "\n"))
+
+
 def decode(output: bytes) -> str:
     """Bytes of a program's output as text: UTF-8, and what is not is shown as `\\xff`. Not yet clean."""
     return output.decode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Input
 from textual.worker import Worker
 
-from aogconsole.text import clean_lines
+from aogconsole.text import pasted
 
 OPENING = ("app.do(", "look_for(", "search")
 """How the actions begin whose keys may open something: a screen, or a line to type in."""
@@ -62,8 +62,7 @@ class TypeAhead(App[int]):
         """Textual calls this with every event; one that is forwarded comes by again."""
         if isinstance(event, Key | Paste) and not event.is_forwarded:
             if isinstance(event, Paste):
-                # a terminal pastes line ends as carriage returns
-                event.text = clean_lines(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+                event.text = pasted(event.text)
             if self._again and event is not self._again[0]:  # typed behind those that were released
                 self._come_again(event)
                 return

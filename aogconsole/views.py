@@ -7,8 +7,9 @@ more to look at than a new one.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -25,6 +26,7 @@ INDEXED = 3
 """Characters that the text index needs to find anything."""
 FOUND = "request_text join request on request.id = request_text.rowid"
 HAS_TEXT = r"(select text from request_text where rowid = request.id) like ? escape '\'"
+_UID = re.compile(r"uid(?:://|___)[^\s]*", re.IGNORECASE)
 
 
 def request(row: Any) -> dict[str, Any]:
@@ -107,8 +109,9 @@ def _open(
         where.append("request.state = ?")
         values.append(state)
     if search:
-        where.append(HAS_TEXT)
-        values.append(like(search))
+        condition, texts = has_text(search)
+        where.append(condition)
+        values += texts
     return journal.all(_select(columns, where, order="+request.id"), *values, ALL)
 
 
@@ -117,21 +120,47 @@ def _closed(
 ) -> list[sqlite3.Row]:
     """A text is looked up in its index, from the newest on; too short for that, it is looked for in the newest."""
     where.append("request.state = 'closed'")
-    if len(search) >= INDEXED and len(values) == 0:
+    if indexed(search) and len(values) == 0:
         where.append("request_text match ?")
-        quoted = search.replace('"', '""')
-        return journal.all(_select(columns, where, FOUND, "request_text.rowid"), f'"{quoted}"', limit)
+        return journal.all(_select(columns, where, FOUND, "request_text.rowid"), match(search), limit)
     if search:
         if not values:
             where.append("request.id in (select id from request where state = 'closed' order by id desc limit ?)")
             values.append(NEWEST)
-        where.append(HAS_TEXT)
-        values.append(like(search))
+        condition, texts = has_text(search)
+        where.append(condition)
+        values += texts
     return journal.all(_select(columns, where), *values, limit)
 
 
 def _select(columns: str, where: list[str], source: str = "request", order: str = "request.id") -> str:
     return f"{statement(columns)} from {source} where {' and '.join(where)} order by {order} desc limit ?"
+
+
+def spelled(text: str) -> tuple[str, ...]:
+    """How a text may be spelled where it is searched: `#N` stands there as `N`, a UID in either of its spellings."""
+    if re.fullmatch(r"#\d+", text):
+        return (text[1:],)
+    if _UID.fullmatch(text):
+        words = re.split("[/_]", text[6:])
+        return "uid___" + "_".join(words), "uid://" + "/".join(words)
+    return (text,)
+
+
+def indexed(text: str) -> bool:
+    """Whether the index of texts can find it."""
+    return len(spelled(text)[0]) >= INDEXED
+
+
+def match(text: str) -> str:
+    """A text as the index is asked for it."""
+    return " OR ".join('"' + one.replace('"', '""') + '"' for one in spelled(text))
+
+
+def has_text(text: str) -> tuple[str, list[str]]:
+    """The condition that a request has a text, and its operands."""
+    operands = [like(one) for one in spelled(text)]
+    return f"({' or '.join([HAS_TEXT] * len(operands))})", operands
 
 
 def like(text: str) -> str:
@@ -201,6 +230,14 @@ def letters(journal: Journal, limit: int = NEWEST) -> list[dict[str, Any]]:
     return [
         letter(row) for row in reversed(journal.all(f"select {columns} from letter order by id desc limit ?", limit))
     ]
+
+
+def named(journal: Journal, found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Ticket and MOUS of the request of each of these documents (of runs, letters, mails); empty where unknown."""
+    wanted = json.dumps([int(one["request"]) for one in found if one["request"]])
+    rows = journal.all("select id, ticket, mous from request where id in (select value from json_each(?))", wanted)
+    names = {str(row["id"]): (row["ticket"] or "", row["mous"] or "") for row in rows}
+    return [names.get(one["request"], ("", "")) for one in found]
 
 
 def mails(journal: Journal, limit: int = NEWEST) -> list[dict[str, Any]]:

@@ -10,13 +10,8 @@ from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
 
-from aogconsole.text import clean_lines
+from aogconsole.text import pasted
 from widgets.dialogs import Confirm, Dialog
-
-
-def _clean(text: str) -> str:
-    # a terminal pastes line ends as carriage returns
-    return clean_lines(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 class CleanArea(TextArea):
@@ -30,12 +25,12 @@ class CleanArea(TextArea):
 
     def load_text(self, text: str) -> None:
         """Replace the whole text."""
-        super().load_text(_clean(text))
+        super().load_text(pasted(text))
 
     def edit(self, edit: Edit) -> EditResult:
         """Every change passes here: a key, a paste, an undo."""
         too_long = len(edit.text) > self.LONGEST
-        edit.text = "" if too_long else _clean(edit.text)
+        edit.text = "" if too_long else pasted(edit.text)
         result = super().edit(edit)
         if too_long:
             self.post_message(self.TooLong())
@@ -58,7 +53,7 @@ class AreaDialog(Dialog[str]):
     def __init__(self, title: str, lines: tuple[str, ...], text: str = "", *, written: str = "") -> None:
         """`text` is what is to be changed; `written` was, and could not be used."""
         super().__init__(title, lines)
-        self._before, self._written = _clean(text), _clean(written)
+        self._before, self._written = pasted(text), pasted(written)
 
     def body(self) -> ComposeResult:
         """The area."""

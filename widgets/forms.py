@@ -80,7 +80,7 @@ class FieldsForm(Dialog[dict[str, str]]):
         """`fields`: name -> (label, value). `unchanged` is what is said when no value was changed; nothing: may be."""
         super().__init__(title, lines)
         self._before = {name: clean(value) for name, (_, value) in fields.items()}
-        self._labels = {name: label for name, (label, _) in fields.items()} | ({WHY: "why"} if why else {})
+        self._labels = {name: label for name, (label, _) in fields.items()} | ({WHY: "Why"} if why else {})
         self._required = frozenset(required) | ({WHY} if why else frozenset())
         self._check = check
         self._unchanged = unchanged

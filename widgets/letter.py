@@ -17,6 +17,7 @@ from aogconsole.requests.letters import Draft, LetterKind, edited
 from aogconsole.text import clean, clean_lines
 from widgets.areas import AreaDialog
 from widgets.dialogs import Ask, Confirm, CopyRequest
+from widgets.entitlement import LETTERS
 from widgets.pages import Page
 from widgets.textpane import TextPane, text_lines
 
@@ -28,12 +29,16 @@ class LetterView:
     id: int
     version: int
     request: int
+    ticket: str
+    """Empty when the mail had none."""
     kind: str
     state: str
     to: tuple[str, ...]
     cc: tuple[str, ...]
     subject: str
     body: str
+    edited: bool = False
+    """Whether somebody has changed its text."""
     why: str = ""
     """Why it did not go, or waits."""
     attached: str = ""
@@ -74,7 +79,7 @@ class LetterScreen(Page[LetterDecision]):
     LetterScreen.-short #helpdesk { display: none; }
     """
     VERTICAL_BREAKPOINTS = [(0, "-short"), (16, "-tall")]  # noqa: RUF012 - as Textual declares it
-    BINDINGS: ClassVar[list[BindingType]] = [
+    KEYS: ClassVar[tuple[Binding, ...]] = (
         Binding("y", "do('send')", "send", id="letter.send"),
         Binding("a", "do('approve')", "approve", id="letter.approve"),
         Binding("e", "do('edit')", "edit", id="letter.edit"),
@@ -82,7 +87,8 @@ class LetterScreen(Page[LetterDecision]):
         Binding("d", "do('discard')", "discard", id="letter.discard"),
         Binding("r", "do('resend')", "resend", id="letter.resend"),
         Binding("C", "copy_helpdesk", "copy reply", id="letter.copy_helpdesk"),
-    ]
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
     ABOUT = "A letter as it will go out. C copies what the helpdesk writes to the user."
     LONGEST_EDIT = 200_000
     """Characters: a longer letter would take a second to open in the area."""
@@ -91,10 +97,7 @@ class LetterScreen(Page[LetterDecision]):
         self._letter = letter
         about = [f"attached: {letter.attached}"] if letter.attached else []
         about += [f"! {letter.why}"] if letter.why else []
-        super().__init__(
-            f"Letter {letter.id} · {letter.kind} · {letter.state} · request {letter.request}",
-            [clean(line) for line in about],
-        )
+        super().__init__(_title(letter), [clean(line) for line in about])
 
     def make_pane(self) -> TextPane:
         """The letter, its headers' names set off."""
@@ -155,6 +158,13 @@ class LetterScreen(Page[LetterDecision]):
             self.tell("only a refusal that the helpdesk passes on has a reply for the user")
 
 
+def _title(letter: LetterView) -> str:
+    """Which letter this is, and how it is."""
+    state = f"{letter.state}, edited" if letter.edited else letter.state
+    ticket = f"#{letter.ticket}, " if letter.ticket else ""
+    return f"Letter {letter.id} · {LETTERS.get(letter.kind, letter.kind)} · {state} · {ticket}request {letter.request}"
+
+
 class LetterEdit(AreaDialog):
     """The letter as text; gives it back when it can be read as one."""
 
@@ -164,7 +174,7 @@ class LetterEdit(AreaDialog):
         kind = cast(LetterKind, letter.kind)
         self._draft = Draft(kind, letter.to, letter.cc, letter.subject, letter.body, None, ())
         lines = ("To:, Cc: and Subject: come first, then an empty line, then the text.",)
-        super().__init__(f"Edit letter {letter.id} · {letter.kind}", lines, letter.text)
+        super().__init__(f"Edit letter {letter.id} · {LETTERS.get(letter.kind, letter.kind)}", lines, letter.text)
 
     def wrong(self, text: str) -> str:
         """The line that cannot be read, as `aogconsole edit` says it."""

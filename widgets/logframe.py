@@ -7,12 +7,20 @@ from abc import abstractmethod
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
+from textual.message import Message
 
 from widgets.logview import LogView
 
 
 class LogFrame(Vertical):
     """Base of the pane: a view of lines in a border with a title above and a state below."""
+
+    class Zoom(Message):
+        """The whole screen for this pane, or back."""
+
+        def __init__(self, pane: LogFrame) -> None:
+            super().__init__()
+            self.pane = pane
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -47,6 +55,10 @@ class LogFrame(Vertical):
         if foot != self._foot:
             self._foot = self._border_subtitle = foot
             self.refresh(Region(-1, self.content_size.height, self.outer_size.width, 1))
+
+    def action_zoom(self) -> None:
+        """The app has the screen."""
+        self.post_message(self.Zoom(self))
 
     def action_follow(self) -> None:
         """Follow, or stay."""

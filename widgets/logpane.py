@@ -47,13 +47,6 @@ class LogPane(Steady, LogFrame, can_focus=True):
     """
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
-    class Zoom(Message):
-        """The whole screen for this pane, or back."""
-
-        def __init__(self, pane: LogPane) -> None:
-            super().__init__()
-            self.pane = pane
-
     class Copied(Message):
         """Lines for the clipboard: clean, as they are shown. `left_out` of the selection are not in it."""
 
@@ -85,6 +78,7 @@ class LogPane(Steady, LogFrame, can_focus=True):
         self._generation = 0
         self._finder = LogFinder()
         self._kept: tuple[str, str] = ("", "")  # what was typed, before the prompt was opened
+        self._filtered: object = self._slot.run  # the run that the filter is for
         self._said = ""
         self._own_beat = self._beat = Beat()
         self._beaten: object = None
@@ -116,7 +110,17 @@ class LogPane(Steady, LogFrame, can_focus=True):
         if slot != self._slot:
             self._slot = slot
             self._show_title()
+            self._drop_filter()
             self.look()
+
+    def _drop_filter(self) -> None:
+        """Another run has come: a filter made for the one before would hide how it ends. One being typed is for it."""
+        if self._slot.run not in (None, self._filtered):
+            self._filtered = self._slot.run
+            self._kept = self._kept[0], ""
+            if self._finder.filter and self._opened != "filter":
+                self._finder.inverse = False
+                self._set_filter("")
 
     @property
     def text(self) -> LogText | None:
@@ -145,6 +149,7 @@ class LogPane(Steady, LogFrame, can_focus=True):
             "times": self.view.paint.times,
             "filter": self._finder.filter,
             "inverse": self._finder.inverse,
+            "run": self._filtered,
         }
 
     @toggles.setter
@@ -154,7 +159,9 @@ class LogPane(Steady, LogFrame, can_focus=True):
         kept = values.get("filter")
         text = "".join(filter(str.isprintable, kept)) if isinstance(kept, str) else ""
         self._finder.set_filter(text, inverse=values.get("inverse") is True)
+        self._filtered = values.get("run")
         self._renew()
+        self._drop_filter()
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,10 +242,6 @@ class LogPane(Steady, LogFrame, can_focus=True):
         self._said = said
         self._show_subtitle()
         self.refresh_bindings()
-
-    def action_zoom(self) -> None:
-        """The app has the screen."""
-        self.post_message(self.Zoom(self))
 
     def action_clear(self) -> None:
         """End the selection; else the search; else the filter."""

@@ -53,10 +53,11 @@ def _under_way(slot: Slot, now: datetime) -> str:
     if slot.expected_end is None or slot.expected_end <= slot.started_at:
         return f"{phase} since {duration(elapsed)}"
     left = slot.expected_end - now
+    if left <= timedelta():
+        over = f" by {duration(-left)}" if left <= -timedelta(minutes=1) else ""
+        return f"{phase}, longer than usual{over}"
     fraction = min(elapsed / (slot.expected_end - slot.started_at), 0.99)
-    return f"{phase} {fraction:.0%}".replace("%", " %") + (
-        f" ~{duration(left)}" if left > timedelta() else f" {duration(-left)} over"
-    )
+    return f"{phase} {fraction:.0%} ~{duration(left)}".replace("%", " %")
 
 
 def duration(span: timedelta) -> str:

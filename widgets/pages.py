@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.events import Resize
+from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from aogconsole.text import clean, clean_lines
+from widgets.columns import fitting, in_columns
 from widgets.dialogs import Answer, CopyRequest, Dialog
 from widgets.inputs import LineBelow
 from widgets.textpane import TextPane, text_lines
@@ -117,8 +121,8 @@ class Page(Dialog[Answer]):
         self.ask(HelpScreen(self.heading, self.ABOUT, [("Keys", self.keys(every=True))]), lambda _: None)
 
 
-class PageScreen(Page[None]):
-    """A text to read: the original mail, a request's history, the handover."""
+class TextPage(Page[Answer]):
+    """A text to read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "copy", show=False, id="page.yank")]
     ABOUT = "A text to read. w wraps its long lines or lets them run on; the mouse selects."
@@ -140,6 +144,10 @@ class PageScreen(Page[None]):
     def copied(self) -> tuple[str, str]:
         """The text as it is, tabs too."""
         return self._text, self.heading
+
+
+class PageScreen(TextPage[None]):
+    """A text with nothing to decide: the original mail, a request's history, the handover."""
 
 
 # ── a list ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,6 +193,15 @@ class ListPane(TextPane):
         """The line of the cursor."""
         return number == self.cursor
 
+    def _strip(self, row: int, scroll_x: int, width: int) -> Strip:
+        strip = super()._strip(row, scroll_x, width)
+        seen = min(width, self.scrollable_content_region.width)
+        if cell_len(self.lines[row]) <= scroll_x + seen or seen < 1:
+            return strip
+        *_, last = strip
+        cut = Strip.join([strip.crop(0, seen - 1), Strip([Segment("…", last.style)], 1)])
+        return cut.crop_extend(0, width, self._style)
+
     def action_move(self, by: int) -> None:
         """Move the cursor by some lines, as far as there are any."""
         self.cursor = max(0, min(len(self.lines) - 1, self.cursor + by))
@@ -206,11 +223,12 @@ class ListPage(Page[Picked]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "pick('open')", "open", key_display="enter", id="list.open"),
         Binding("slash", "search", "filter", key_display="/", id="page.search"),
-        Binding("n,N,w", "none", show=False),
+        Binding("w", "wrap", "columns that fit, or whole ones", show=False, id="page.wrap"),
+        Binding("n,N", "none", show=False),
     ]
-    ABOUT = "A list. / keeps the rows that have what you type; escape shows all again."
-    WIDEST = 60
-    """Cells of a column, but for the last."""
+    ABOUT = "A list. / keeps the rows that have what you type, escape shows all again. w shows whole what … cuts."
+    FRAME = 5
+    """Columns of the screen that rows do not get: border, blanks, scrollbar."""
 
     def __init__(
         self,
@@ -222,14 +240,22 @@ class ListPage(Page[Picked]):
         lines: Sequence[str] = (),
         start: str = "",
         filter: str = "",  # noqa: A002
+        spare: Sequence[str] = (),
     ) -> None:
         """`verbs` are further keys: key -> (verb, what it does). `start` is the row the cursor begins on.
 
+        `spare` are the heads of columns that are left out, the first first, where there is no room for all.
         Raises ValueError for a key that the list needs itself.
         """
         self._names = [clean(head) for head in heads]
-        self._lay(rows)
+        self._spare = [heads.index(head) for head in spare]
+        self._room = 0
+        """Cells that a row may have; 0 while that is not known."""
+        self._entire = False
+        self._heads = ""
+        self._all: list[tuple[str, str]] = []
         self._shown = self._all
+        self._lay(rows)
         self._start = start
         self._filter = filter
         super().__init__(title, lines)
@@ -239,14 +265,40 @@ class ListPage(Page[Picked]):
             self._bindings.bind(key, f"pick('{verb}')", what)
 
     def _lay(self, rows: Sequence[Row]) -> None:
-        """The rows in columns, as wide as they need."""
-        cells = [tuple(clean(cell) for cell in row.cells) for row in rows]
-        widths = [
-            min(self.WIDEST, max(len(cell) if cell.isascii() else cell_len(cell) for cell in column))
-            for column in zip(self._names, *cells, strict=True)
+        """The rows, and how wide their columns are."""
+        self._cells = [(row.id, tuple(clean(cell) for cell in row.cells)) for row in rows]
+        self._widths = [
+            max(len(cell) if cell.isascii() else cell_len(cell) for cell in column)
+            for column in zip(self._names, *(cells for _, cells in self._cells), strict=True)
         ]
-        self._heads = _in_columns(self._names, widths)
-        self._all = [(row.id, _in_columns(row_cells, widths)) for row, row_cells in zip(rows, cells, strict=True)]
+        if self._room:
+            self._fit()
+
+    def _fit(self) -> None:
+        """The rows in columns, as wide as they need, or as there is room."""
+        widths = self._widths if self._entire else fitting(self._widths, self._spare, self._room)
+        self._heads = in_columns(self._names, widths)
+        self._all = [(row, in_columns(cells, widths)) for row, cells in self._cells]
+
+    def _refit(self) -> None:
+        """The same rows in other columns."""
+        at = self.current
+        self._fit()
+        self._shift_heads(0)
+        self._keep(self._search.value)
+        self._to(at)
+
+    def on_resize(self, event: Resize) -> None:
+        """Other widths."""
+        room = max(event.size.width - self.FRAME, 1)
+        if self._room not in (0, room):
+            self._room = room
+            self._refit()
+
+    def action_wrap(self) -> None:
+        """Show columns whole, or so that a row fits."""
+        self._entire = not self._entire
+        self._refit()
 
     def renew(self, rows: Sequence[Row], *, follow: bool = True) -> None:
         """Show other rows; the view stays where it is, the cursor on its row, or (not to `follow` it) in its place."""
@@ -268,8 +320,8 @@ class ListPage(Page[Picked]):
         return self._shown[self.pane.cursor][0] if self._shown and isinstance(self.pane, ListPane) else ""
 
     def make_pane(self) -> TextPane:
-        """The rows."""
-        return ListPane(line for _, line in self._all)
+        """The rows come once it is known how wide they may be."""
+        return ListPane(())
 
     def body(self) -> ComposeResult:
         """The heads above the rows."""
@@ -278,6 +330,9 @@ class ListPage(Page[Picked]):
 
     def on_mount(self) -> None:
         """The rows and the cursor are as they were."""
+        self._room = max(self.app.size.width - self.FRAME, 1)
+        self._fit()
+        self._shift_heads(0)
         if self._filter:
             self.action_search()
             self._search.value = self._filter
@@ -289,14 +344,20 @@ class ListPage(Page[Picked]):
         self.query_one("#heads", Static).update(self._heads[int(columns) :], layout=False)
 
     def _to_start(self) -> None:
-        places = [place for place, (row, _) in enumerate(self._shown) if row == self._start]
+        self._to(self._start)
+
+    def _to(self, ident: str) -> None:
+        places = [place for place, (row, _) in enumerate(self._shown) if row == ident]
         if places and isinstance(self.pane, ListPane):
             self.pane.cursor = 0
             self.pane.action_move(places[0])
 
     def _keep(self, words: str) -> None:
         exact = words != words.lower()
-        self._shown = [row for row in self._all if words in (row[1] if exact else row[1].lower())]
+        whole = ("  ".join(cells) for _, cells in self._cells)
+        self._shown = [
+            row for row, text in zip(self._all, whole, strict=True) if words in (text if exact else text.lower())
+        ]
         self.pane.replace(line for _, line in self._shown)
         self.pane.find(words)
         if isinstance(self.pane, ListPane):
@@ -314,13 +375,7 @@ class ListPage(Page[Picked]):
             self.answer(Picked(self._shown[self.pane.cursor][0], verb, self._search.value))
 
     def copied(self) -> tuple[str, str]:
-        """The rows that are shown, with their heads."""
-        return "\n".join([self._heads, *(line for _, line in self._shown)]), self.heading
-
-
-def _in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    line = "  ".join(
-        (cell.ljust(width) if cell.isascii() and len(cell) <= width else set_cell_size(cell, width))
-        for cell, width in zip(cells[:-1], widths, strict=False)
-    )
-    return f"{line}  {cells[-1]}".rstrip()
+        """The rows that are shown, with their heads, and whole."""
+        shown = {row for row, _ in self._shown}
+        cells = [self._names, *(cells for row, cells in self._cells if row in shown)]
+        return "\n".join(in_columns(line, self._widths) for line in cells), self.heading

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.screen import Screen
 
 from aogconsole.text import clean
 
@@ -27,15 +28,15 @@ class Command(NamedTuple):
 class Commanding(Protocol):
     """What the palette needs of the app."""
 
-    def commands_for_palette(self) -> Iterable[Command]:
-        """Every command, as it is at the moment."""
+    def commands_for_palette(self, screen: Screen[Any]) -> Iterable[Command]:
+        """Every command of the screen that the palette was opened on, as it is at the moment."""
 
 
 class Commands(Provider):
     """Feeds the palette from `App.commands_for_palette`; those that are possible come first."""
 
     def _commands(self) -> list[Command]:
-        commands = [Command(*command) for command in cast(Commanding, self.app).commands_for_palette()]
+        commands = [Command(*command) for command in cast(Commanding, self.app).commands_for_palette(self.screen)]
         return sorted(commands, key=lambda command: bool(command.why_not))
 
     async def discover(self) -> Hits:

@@ -44,7 +44,7 @@ class PasteScreen(AreaDialog):
         self.query_one("#found", Static).update(summary(self.text))
 
     def wrong(self, text: str) -> str:
-        """A mail needs a sender and a text."""
+        """A mail needs a sender, a subject and a text."""
         return wrong_mail(text)
 
 
@@ -78,8 +78,9 @@ def wrong_mail(text: str) -> str:
     if not text.strip():
         return "there is no mail yet: paste one"
     mail, _ = _first(text)
-    if not _headers(mail).get("from"):
-        return "a mail begins with its headers: a line From: is missing"
+    missing = next((name for name in ("From", "Subject") if not _headers(mail).get(name.lower())), "")
+    if missing:
+        return f"a mail begins with its headers: a line {missing}: is missing"
     if not mail.lstrip("\n").partition("\n\n")[2].strip():
         return "an empty line ends the headers, then comes the text: that is missing"
     return ""

@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from aogconsole.reingestionboard import ReingestionBoard
 from widgets.reingestionlines import PanelLine, panel
+from widgets.status import Tab
 from widgets.steady import Steady
 
 STYLES: Final = {
@@ -38,9 +39,10 @@ class Reingestion(Steady, Static, can_focus=True):
         self._painted: list[PanelLine] = []
 
     @property
-    def tab(self) -> tuple[str, bool]:
-        """Its text in the line of tabs, and whether it is in trouble."""
-        return f"{TITLE}{' !' if self._board.trouble else ''}", bool(self._board.trouble)
+    def tab(self) -> Tab:
+        """What the line of tabs says of it."""
+        trouble = bool(self._board.trouble)
+        return Tab((f"{TITLE} !", "Re-ing. !", "!") if trouble else (TITLE, "Re-ing.", ""), trouble)
 
     def show(self, board: ReingestionBoard, now: datetime) -> None:
         """Show a board; called again as time goes on. Painted only when the words differ."""

@@ -11,7 +11,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from aogconsole.text import clean
-from widgets.pages import ListPage, ListPane, Picked, Row
+from widgets.pages import ListPage, ListPane, Picked, Row, TextPage
 from widgets.textpane import TextPane
 
 HEADS = ("", "id", "kind", "uid", "state", "try", "since", "reason", "project")
@@ -34,6 +34,21 @@ class ItemsPane(ListPane):
         self._moved()
 
 
+class ItemPage(TextPage[str]):
+    """What became of one item; answers with the verb of a key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("U", "answer('requeue')", "requeue", id="reingestion.requeue"),
+        Binding("F", "answer('defer')", "defer", id="reingestion.defer"),
+        Binding("X", "answer('drop')", "drop", id="reingestion.drop"),
+    ]
+    ABOUT = "What became of an item of the queue. U has it sent again, F puts it aside, X drops it."
+
+    def action_answer(self, verb: str) -> None:
+        """Close, and have it done."""
+        self.answer(verb)
+
+
 class ItemsPage(ListPage):
     """Items to be looked at and steered. The whole reason of the one under the cursor stands above them."""
 
@@ -54,7 +69,7 @@ class ItemsPage(ListPage):
 
     def __init__(self, title: str, act: Callable[[Picked], None], look: Callable[[str], None]) -> None:
         """`act`: something is to be done; `look`: rows with these words are wanted, or all."""
-        super().__init__(title, HEADS, [])
+        super().__init__(title, HEADS, [], spare=("project",))
         self._act = act
         self._look = look
         self._whole: dict[str, str] = {}

@@ -152,7 +152,8 @@ class RequestList(Steady, ScrollView, can_focus=True):
         rows = max(self.size.height - 1, 1)
         top = self.scroll_offset.y
         if not top <= self._cursor < top + rows:
-            self.scroll_to(y=self._cursor if self._cursor < top else self._cursor - rows + 1, animate=False)
+            place = self._cursor if self._cursor < top else self._cursor - rows + 1
+            self.scroll_to(y=place, animate=False, force=True)  # the list may have grown: its scrollbar comes later
 
     def on_resize(self, _event: Resize) -> None:
         """The cursor stays in sight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
@@ -77,6 +78,16 @@ def _light(light: Light) -> Content:
     return Content.assemble(f"{light.name} ", (dot, style))
 
 
+class Tab(NamedTuple):
+    """What a tab says behind its number."""
+
+    wordings: tuple[str, ...]
+    """From the longest to the shortest; that has what needs a person, too."""
+    trouble: bool = False
+    phase: bool = False
+    """Whether only a slot's phase is lost with the shorter ones: those are taken first."""
+
+
 class Tabs(Static):
     """The panes by their number; on a small screen one at a time is seen, and this says what is in the others."""
 
@@ -94,22 +105,38 @@ class Tabs(Static):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, markup=False)
         self._painted = Content("")
+        self._told: tuple[Sequence[Tab], int] = (), 0
         self._ends: list[int] = []
 
-    def show(self, names: Sequence[tuple[str, bool]], current: int) -> None:
-        """`names`: each pane's text, and whether it is in trouble; `current` counts from 0."""
+    def show(self, tabs: Sequence[Tab], current: int) -> None:
+        """A tab for each pane; `current` counts from 0. They become shorter until all fit."""
+        self._told = tabs, current
         parts, end = [], 1
         self._ends = []
-        for number, (name, trouble) in enumerate(names):
-            text = f" {number + 1} {name} "
-            style = "reverse bold" if number == current else "bold $text-error" if trouble else "$foreground-muted"
+        for number, (tab, text) in enumerate(zip(tabs, self._fitting(tabs), strict=True)):
+            style = "reverse bold" if number == current else "bold $text-error" if tab.trouble else "$foreground-muted"
             parts.append(Content.styled(text, style))
-            end += len(text)
+            end += cell_len(text)
             self._ends.append(end)
-        tabs = Content("").join(parts)
-        if not tabs.is_same(self._painted):
-            self._painted = tabs
-            self.update(tabs, layout=False)
+        words = Content("").join(parts)
+        if not words.is_same(self._painted):
+            self._painted = words
+            self.update(words, layout=False)
+
+    def _fitting(self, tabs: Sequence[Tab]) -> list[str]:
+        """Each tab's text; as long as they are too long, the longest gives way, phases first."""
+        width = self.size.width or self.app.size.width - 2  # shown before it is laid out, too
+        left = [list(tab.wordings) for tab in tabs]
+        while True:
+            texts = [f" {number} {words[0]}".rstrip() + " " for number, words in enumerate(left, 1)]
+            longer = [place for place, words in enumerate(left) if len(words) > 1]
+            if not longer or sum(map(cell_len, texts)) <= width:
+                return texts
+            del left[max(longer, key=lambda place: (tabs[place].phase, cell_len(texts[place])))][0]
+
+    def on_resize(self) -> None:
+        """As much as fits now."""
+        self.show(*self._told)
 
     def on_click(self, event: Click) -> None:
         """Ask for the clicked one."""
@@ -119,11 +146,17 @@ class Tabs(Static):
                 return
 
 
-def slot_name(slot: Slot) -> str:
-    """A slot for its tab: `A generating`, `B free`."""
-    if slot.active:
-        return f"{slot.name} {slot.phase or slot.state}"
-    return f"{slot.name} {'! ' + slot.state if slot.trouble else 'free'}"
+def queue_tab(needs: int) -> Tab:
+    """The tab of the requests, so many of which need a person."""
+    return Tab((f"Requests · {needs} need you", f"Requests · {needs} !", f"{needs} !") if needs else ("Requests", ""))
+
+
+def slot_tab(slot: Slot) -> Tab:
+    """The tab of a slot: `A generating`, `B free`."""
+    if slot.trouble:
+        return Tab((f"{slot.name} ! {slot.state}", f"{slot.name} !"), trouble=True, phase=True)
+    phase = (slot.phase or slot.state) if slot.active else "free"
+    return Tab((f"{slot.name} {phase}", f"{slot.name} {phase.partition(' ')[0]}", slot.name), phase=True)
 
 
 class Said(Static):
@@ -156,11 +189,15 @@ class Keys(Static):
         self._painted = Content("")
 
     def show(self, keys: Sequence[tuple[str, str, bool]]) -> None:
-        """Key, label, and whether it is possible. Where they do not all fit, those in the middle give way."""
+        """Key, label, and whether it is possible.
+
+        Where they do not all fit, those that are not possible give way, then those in the middle.
+        """
         self._keys = list(keys)
         shown = self._keys[:]
         while len(shown) > 2 and sum(len(key) + len(label) + 3 for key, label, _ in shown) - 2 > self.size.width - 2:
-            del shown[-3 if len(shown) > 3 else 1]
+            dim = [place for place, (_, _, possible) in enumerate(shown[:-2]) if place and not possible]
+            del shown[dim[-1] if dim else -3 if len(shown) > 3 else 1]
         parts = [
             Content.assemble((key, "bold $text-accent"), f" {label}")
             if possible

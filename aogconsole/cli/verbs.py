@@ -12,6 +12,7 @@ from aogconsole.cli.common import REQUEST, SEEN, WHY, Session, as_json, emit, en
 from aogconsole.requests.request import REFUSALS
 
 Option = Callable[[Any], Any]
+REASON = click.option("--why", default="", help="The reason; it stands in the history.")
 
 
 def verb(name: str, meaning: str, *options: Option, seen: bool = True) -> click.Command:
@@ -36,13 +37,13 @@ def verb(name: str, meaning: str, *options: Option, seen: bool = True) -> click.
     return made
 
 
-recheck_command = verb("recheck", "Have the archive asked again.")
+recheck_command = verb("recheck", "Have the archive asked again.", REASON)
 stage_command = verb("stage", "Put an entitled request into the queue for a slot.")
 refuse_command = verb(
     "refuse",
     "Let the refusal letter go.",
     click.option("--as", "verdict", type=click.Choice(REFUSALS), help="Pick the verdict (from unclear); needs --why."),
-    click.option("--why", default="", help="The reason; it stands in the history."),
+    REASON,
 )
 hold_command = verb("hold", "Put a request aside.", WHY)
 release_command = verb("release", "Take up again what was put aside.")

@@ -134,18 +134,24 @@ class DemoReingestion:
 
     def _live(self) -> None:
         assert self._config is not None  # noqa: S101
-        with _logged(self._state / "reingestion.log"):
-            try:
-                config = load(self._config)
-                asyncio.run(_made(config))
-                if not self._ended.wait(self._later):
-                    asyncio.run(self._work(config))
-            except Exception as error:
-                self._broken(error)
+        try:
+            with _logged(self._state / "reingestion.log"):
+                try:
+                    config = load(self._config)
+                    asyncio.run(_made(config))
+                    if not self._ended.wait(self._later):
+                        asyncio.run(self._work(config))
+                except Exception as error:
+                    self._broken(error)
+        except OSError as error:  # there is no room for its log
+            self._tell(error)
 
     def _broken(self, error: BaseException) -> None:
         """Something that goes on until the end has ended before."""
         log.error("the demo's re-ingestion is broken", exc_info=error)
+        self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
         if not self._over.done():
             self._over.set_exception(OutsideError(f"the demo's re-ingestion is broken: {error!r}"))
 
@@ -326,7 +332,8 @@ def _logged(file: Path) -> Iterator[None]:
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # no room for what is still in its buffer
+            handler.close()
 
 
 class _OurThread(logging.FileHandler):
@@ -335,6 +342,9 @@ class _OurThread(logging.FileHandler):
     def __init__(self, file: Path, thread: int) -> None:
         super().__init__(file, encoding="utf-8")
         self._thread = thread
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A record that cannot be written is lost: the terminal is the console's."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""

@@ -5,6 +5,7 @@ A demo copies the day into its folder when it is made there: who changes it ther
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import tarfile
@@ -15,12 +16,14 @@ from email.utils import formatdate
 from importlib.resources import as_file, files
 from io import BytesIO
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 
 from aogconsole.demo.reingestionday import ReingestionDay
 from aogconsole.errors import UsageError
 from aogconsole.stagecalms.job import MS
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk says that has no more room for us."""
 LESS = 100_000
 """How much smaller than a real one the demo's MeasurementSets are."""
 TABLE = b"Type = Measurement Set\nSubType =\n\nA sample: aogconsole demo calibrates nothing.\n"
@@ -82,7 +85,7 @@ class SampleDay:
     def stage_before(self, web_root: Path) -> None:
         """Stage what `runs.txt` says is staged already, unless it was: a complete directory of each such MOUS.
 
-        Raises UsageError.
+        Raises UsageError, OSError (no room).
         """
         try:
             for line in self.runs.read_text(encoding="utf-8").splitlines():
@@ -90,8 +93,14 @@ class SampleDay:
                 kind, *words = rest.split() or [""]
                 directory = web_root / hashlib.md5(f"{web_root}{mous}".encode(), usedforsecurity=False).hexdigest()
                 if kind == "reuse" and mous != "#" and not directory.exists():
-                    _stage(directory, int(words[1]) // LESS, words[2:])
+                    try:
+                        _stage(directory, int(words[1]) // LESS, words[2:])
+                    except OSError:
+                        rmtree(directory, ignore_errors=True)  # half of it is none
+                        raise
         except (OSError, ValueError, IndexError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
             raise UsageError(f"{self.runs} cannot be followed: {error}", "remove it, and it is made anew") from None
 
     def deliver(self, mail: str, maildir: Path) -> None:
@@ -100,7 +109,11 @@ class SampleDay:
             return
         name = f"{time.time_ns()}.{mail}"
         raw = f"Date: {formatdate()}\n".encode() + (self._mails / mail).read_bytes()
-        (maildir / "tmp" / name).write_bytes(raw)
+        try:
+            (maildir / "tmp" / name).write_bytes(raw)
+        except OSError:
+            (maildir / "tmp" / name).unlink(missing_ok=True)  # half a mail is none
+            raise
         (maildir / "tmp" / name).rename(maildir / "new" / name)
 
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aogconsole.config import to_toml
-from aogconsole.demo.sample import SampleDay
-from aogconsole.errors import ConfigError, Conflict, UsageError
+from aogconsole.demo.sample import FULL, SampleDay
+from aogconsole.errors import ConfigError, Conflict, StorageError, UsageError
+from aogconsole.text import clean
 
 if TYPE_CHECKING:
     from aogconsole.demo.archive import SqliteArchive
@@ -83,8 +85,11 @@ class DemoSite:
         self._ends = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Raises UsageError (the folder), Conflict (a demo runs in it), ConfigError (a server cannot be started)."""
-        with contextlib.ExitStack() as ends:
+        """Raises UsageError (the folder), Conflict (a demo runs in it), ConfigError (a server cannot be started).
+
+        StorageError: there is no room for it.
+        """
+        with _written(self._wanted or Path(tempfile.gettempdir())), contextlib.ExitStack() as ends:
             self.folder = self._kept(self._wanted) if self._wanted else ends.enter_context(_temporary())
             self.fresh = not (self.folder / "state").exists()
             """Whether nobody was here before."""
@@ -195,8 +200,10 @@ class DemoSite:
 
         def late() -> None:
             for one in self.day.mails:
-                if one.mail not in early and not ended.wait(BETWEEN / self._speed):
-                    self.day.deliver(one.mail, inbox)
+                while one.mail not in early and not ended.wait(BETWEEN / self._speed):
+                    with contextlib.suppress(OSError):  # no room: tried again, as a mail server does
+                        self.day.deliver(one.mail, inbox)
+                        break
 
         postman = threading.Thread(target=late, name="post", daemon=True)
         postman.start()
@@ -208,10 +215,25 @@ class DemoSite:
 
 
 @contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Tell in one sentence what the disk says."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        told = error.args[0][0][-1] if isinstance(error, shutil.Error) else getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"{folder} cannot be written: {clean(str(told))}",
+            "check the disk, owner and mode; --dir puts the demo elsewhere",
+        ) from None
+
+
+@contextlib.contextmanager
 def _listening() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise ConfigError(
             f"the demo cannot listen on 127.0.0.1: {error.strerror or error}",
             "it needs six free ports of the loopback",

@@ -65,6 +65,11 @@ class Bench:
                     (name, int(ok), detail, times.now_text()),
                 )
 
+    def broken(self, name: str) -> str:
+        """Why a connection is broken; empty when it is not known to be."""
+        row = self.journal.one("select detail from connection where name = ? and not ok", name)
+        return str(row["detail"]) if row else ""
+
     def recovered(self, name: str, detail: str) -> None:
         """Take back that a connection is broken, unless something else was found broken meanwhile."""
         if self.journal.one("select 1 from connection where name = ? and detail = ?", name, detail):

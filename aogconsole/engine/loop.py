@@ -75,26 +75,32 @@ class Engine:
             await self._staging.claim_tried.wait()
             await self._sending.step()
 
+        # what an earlier engine told; of the other connections the steps themselves tell when they are fine
+        left = self._bench.broken("retention")
         return [
             group.create_task(self._loop("mail", read, self._bench.settings.mail.poll, woken=False)),
             group.create_task(self._loop("archive", self._checking.step, 1.0)),
             group.create_task(self._loop("staging", self._staging.step, 2.0)),
             group.create_task(self._loop("outgoing", send, 1.0)),
-            group.create_task(self._loop("retention", self._retention.step, 30.0)),
+            group.create_task(self._loop("retention", self._retention.step, 30.0, told=left)),
             group.create_task(self._watch()),
         ]
 
-    async def _loop(self, name: str, step: Callable[[], Awaitable[None]], every: float, *, woken: bool = True) -> None:
+    async def _loop(
+        self, name: str, step: Callable[[], Awaitable[None]], every: float, *, woken: bool = True, told: str = ""
+    ) -> None:
+        """Take the steps of one connection. `told`: why it is known to be broken."""
         alarm = asyncio.Event()
         if woken:
             self._alarms.append(alarm)
-        failures, told, least = 0, "", min(every, 1.0)
+        failures, least = 0, min(every, 1.0)
         while True:
             alarm.clear()
             try:
                 await step()
-                if failures:
+                if told and not self._bench.paused:  # who pauses has it ask nobody
                     self._bench.recovered(name, told)
+                    told = ""
                 failures = 0
             except OwnedElsewhere:
                 raise

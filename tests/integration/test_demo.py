@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from email import message_from_bytes
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from aogconsole.demo.nodes import MARK
+from aogconsole.demo.sample import SampleDay
 from aogconsole.demo.site import DemoSite
 
 MOUS = "uid___A001_X133d_X1eef"
@@ -49,6 +51,40 @@ def day(folder: Path, *words: str, expect: int = 0) -> list[dict[str, Any]]:
     done = run(folder, "demo", "--headless", "--speed", "1000", "--json", *words, expect=expect)
     told: list[dict[str, Any]] = json.loads(done.stdout)
     return told
+
+
+def test_a_disk_without_room(tmp_path: Path) -> None:
+    """One clear sentence and exit code 4, wherever it is that no more can be written; no server is blamed."""
+    for room in (1000, 10_000, 50_000):
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
+        program = limit + "from aogconsole.cli.entry import main; main()"
+        folder = tmp_path / str(room)
+        done = run(tmp_path, "demo", "--headless", "--speed", "1000", "--dir", str(folder), program=program, expect=4)
+        assert done.stderr.startswith(f"aogconsole: {folder}"), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_mail_without_room_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full while the day is on: the late mails are tried again, as a mail server does."""
+    fails, deliver = threading.Event(), SampleDay.deliver
+
+    def delivered(self: SampleDay, mail: str, maildir: Path) -> None:
+        try:
+            deliver(self, mail, maildir)
+        except OSError:
+            fails.set()
+            raise
+
+    monkeypatch.setattr(SampleDay, "deliver", delivered)
+    with DemoSite(tmp_path / "demo", speed=100) as site:
+        inbox, late = site.folder / "inbox", [one.mail for one in site.day.mails if one.late]
+        (inbox / "tmp").rename(inbox / "away")
+        assert fails.wait(60)
+        (inbox / "away").rename(inbox / "tmp")
+        (thread,) = (one for one in threading.enumerate() if one.name == "post")
+        thread.join(60)
+        assert all(list((inbox / "new").glob(f"*.{mail}")) for mail in late)
+    assert list((inbox / "tmp").iterdir()) == []
 
 
 def processes(folder: Path) -> list[str]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from aogconsole import views
+from aogconsole import times, views
 from aogconsole.desk import Desk
 from aogconsole.errors import Conflict, InvalidId, UsageError
 from aogconsole.requests.request import AT_REST, OPEN, REFUSALS, TRANSITIONS, State
 from tests.support.desk import MOUS, request_mail
-from tests.support.office import OTHER_MOUS, TARGETS, Office, act, bounce
+from tests.support.office import BOB, NOW, OTHER_MOUS, TARGETS, Office, act, bounce
 
 
 @pytest.fixture
@@ -221,6 +221,23 @@ def test_no_second_open_request_for_the_same(office: Office) -> None:
     office.desk.close(first, "why")
     office.desk.recheck(stranger)
     assert office.state(stranger) == State.RECEIVED
+
+
+@pytest.mark.parametrize(("why", "reason"), [("", ""), ("they called", ". Reason: they called")])
+def test_a_doubt_that_is_lifted_stays_visible(office: Office, why: str, reason: str) -> None:
+    """`recheck` accepts what was doubted of a mail: a note and the history say so, with the reason if there is one."""
+    stranger = office.take(request_mail_of_a_stranger("7")).request
+    assert stranger is not None
+    office.desk.hold(stranger, "lunch")  # that lifts no doubt
+    office.desk.recheck(stranger, *[why] * bool(why))
+    (note,) = views.one_request(office.journal, stranger)["notes"]
+    doubt = "from an unlisted sender: stranger@example.org"
+    assert (note["who"], note["text"]) == (BOB.who, f"taken although: {doubt}{reason}")
+    told = {row["verb"]: row for row in views.history(office.journal, stranger)}
+    assert (told["recheck"]["why"], told["note"]["data"]["text"]) == (why or None, note["text"])
+    office.set(stranger, State.UNCLEAR, checked_at=times.text(NOW), verdict="unknown")
+    office.desk.recheck(stranger)
+    assert len(views.one_request(office.journal, stranger)["notes"]) == 1, "the archive was away: no doubt of the mail"
 
 
 def request_mail_of_a_stranger(ticket: str) -> bytes:

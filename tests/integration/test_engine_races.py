@@ -433,6 +433,24 @@ async def test_a_loop_that_recovers_says_so_and_nothing_else(shop: Shop) -> None
     assert [tuple(row) for row in rows] == [("archive", 0), ("retention", 1)]
 
 
+async def test_a_fault_that_an_earlier_engine_told_is_taken_back(shop: Shop) -> None:
+    """By the first step of retention that goes well; not while the engine is paused, for then it asks nobody."""
+    bench, journal = shop.bench, shop.office.journal
+    bench.inbox = outside.Inbox()
+    bench.seen("retention", False, "the staging host does not answer")
+    bench.seen("archive", False, "refused")
+    shop.office.desk.pause()
+    engine = asyncio.create_task(Engine(bench).run())
+    await shop.until(lambda: journal.one("select 1 from connection where name = 'staging' and ok"))
+    assert bench.broken("retention")
+    shop.office.desk.pause(on=False)
+    await shop.until(lambda: not bench.broken("retention"))
+    assert bench.broken("archive") == "refused", "nobody has asked it since"
+    engine.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await engine
+
+
 async def test_the_engine_goes_on_after_a_fault_in_one_step(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that went wrong is tried again, its connection is told broken and fine again; the others go on."""
     request, letter = approved(shop)

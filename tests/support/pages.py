@@ -222,9 +222,9 @@ PARTS = {
     "LogPrompt": "Typing a search or a filter in a log pane", "Dialog": "Every dialog and page",
     "Confirm": "A question: yes or no", "CleanInput": "A line to type in", "Choose": "A choice",
     "FieldsForm": "A form", "AreaDialog": "A text to write or paste", "Page": "Every page",
-    "TextPane": "A text on a page", "PageScreen": "A page with a text", "ListPage": "A page with a list",
+    "TextPane": "A text on a page", "TextPage": "A page with a text", "ListPage": "A page with a list",
     "ListPane": "The rows of a list", "LetterScreen": "A letter", "HelpScreen": "The help",
-    "ItemsPage": "The items of the re-ingestion",
+    "ItemsPage": "The items of the re-ingestion", "ItemPage": "An item of the re-ingestion",
 }  # fmt: skip
 """The widgets with keys of their own, in the order of the page."""
 

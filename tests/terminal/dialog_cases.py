@@ -24,11 +24,11 @@ def letter(text: str = "some text", **given: Any) -> LetterView:
         "to": ("helper@eso.org",), "cc": ("dpetry@eso.org",), "subject": "Re: ALMA: REQUEST", "kind": "not_entitled",
         "state": "draft", "helpdesk": "Please wait.", "verbs": VERBS, "body": f"NOT ENTITLED\n\n> {text}",
     }  # fmt: skip
-    return LetterView(id=5, version=1, request=4, **{**values, **given})
+    return LetterView(id=5, version=1, request=4, **{"ticket": "20011", **values, **given})
 
 
 def _hostile_letter(text: str) -> LetterScreen:
-    places = dict.fromkeys(("kind", "state", "subject", "body", "why", "attached", "helpdesk"), text)
+    places = dict.fromkeys(("ticket", "kind", "state", "subject", "body", "why", "attached", "helpdesk"), text)
     return LetterScreen(letter(to=(text,), cc=(text,), verbs={"send": text}, **places))
 
 

@@ -35,7 +35,7 @@ class Host(App[None]):
         """The console below."""
         yield Static("the console")
 
-    def commands_for_palette(self) -> Iterable[Command]:
+    def commands_for_palette(self, _: Screen[Any]) -> Iterable[Command]:
         """The palette's lines."""
         return self._commands
 

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from textual.events import Hide, Key, Paste
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
 
 from aogconsole import remembered
 from aogconsole.app import Console
 from aogconsole.cli.common import Session
 from aogconsole.logs import LogScreen
 from aogconsole.requests.request import State
+from tests.support.desk import request_mail
 from tests.support.office import ENGINE, Office
-from widgets.dialogs import Ask
+from widgets.dialogs import Ask, Choose, Confirm
 from widgets.letter import LetterScreen
 from widgets.logpane import LogPane
 from widgets.pages import ListPage, PageScreen
@@ -34,11 +35,13 @@ def office(config: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
 
 
 @asynccontextmanager
-async def console(config: Path, *, read_only: bool = False) -> AsyncIterator[tuple[Console, Pilot[int]]]:
+async def console(
+    config: Path, *, read_only: bool = False, size: tuple[int, int] = (120, 40)
+) -> AsyncIterator[tuple[Console, Pilot[int]]]:
     """A console without an engine, once it shows the requests."""
     app = Console(Session(config, read_only=read_only))
     app._engine = None
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.main.requests.lines)
         yield app, pilot
 
@@ -212,6 +215,68 @@ async def test_a_paste_of_several_lines(config: Path, office: Office) -> None:
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_a_doubt_is_not_lifted_by_a_key(config: Path, office: Office) -> None:
+    """`a`, and the same in the choice, names what was doubted of the mail, and asks why; then a note tells of it."""
+    mail = request_mail(ticket="7", sender="stranger@example.org", message_id="<stranger@example.org>")
+    request = office.take(mail).request
+    assert request is not None
+    async with console(config) as (app, pilot):
+        for keys in (["a"], ["enter", "2"]):
+            await pilot.press(*keys[:1])
+            if keys[1:]:
+                await until(pilot, lambda: isinstance(app.screen, Choose))
+                await pilot.press(*keys[1:])
+            await until(pilot, lambda: isinstance(app.screen, Ask))
+            assert "from an unlisted sender: stranger@example.org" in str(
+                app.screen.query_one("#lines", Static).content
+            )
+            await pilot.press("enter", "escape")
+            await until(pilot, lambda: app.screen is app.main)
+            await until(pilot, lambda: request not in app.deeds._busy)
+        assert office.state(request) == State.UNCLEAR
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("o", "k", "enter")
+        await until(pilot, lambda: office.state(request) == State.RECEIVED)
+    (note,) = office.journal.all("select text from note")
+    assert note["text"] == "taken although: from an unlisted sender: stranger@example.org. Reason: ok"
+
+
+async def test_a_check_that_could_not_be_made_is_asked_again_at_once(config: Path, office: Office) -> None:
+    """The archive was away: `a` goes on without a question."""
+    request = office.request(State.UNCLEAR, "unknown")
+    async with console(config) as (_, pilot):
+        await pilot.press("a")
+        await until(pilot, lambda: office.state(request) == State.RECEIVED)
+
+
+@pytest.mark.parametrize("text", ["", "#77"])
+async def test_what_is_left_to_the_engine_is_asked_about(
+    config: Path, office: Office, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """`q` leaves at once, but not when this console has the engine and something is left to it, seen or not."""
+    monkeypatch.setattr(Console, "engine_here", True)
+    office.request(State.ENTITLED)
+    waits = office.request(State.QUEUED)
+    office.request(State.STAGING)
+    async with console(config) as (app, pilot):
+        app.filter(text)
+        await until(pilot, lambda: app.board.query.text == text)
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        told = str(app.screen.query_one("#lines", Static).content)
+        assert "1 run goes on on the staging host. The next engine takes it up again." in told
+        assert "1 request waits for the engine" in told
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen is app.main)
+        office.desk.hold(waits, "lunch")
+        office.journal.connection.execute("update run set state = 'stopped'")
+        office.journal.connection.execute("update request set state = 'held' where state = 'staging'")
+        await until(pilot, lambda: app.board.open == app.board.needs)
+        await pilot.press("q")
+        await until(pilot, lambda: app._exit)
+
+
 async def test_ctrl_q_throws_nothing_away(config: Path, office: Office) -> None:
     """What is being written stays, and it is said how to leave; with nothing open it is `q`."""
     office.request(State.ENTITLED)
@@ -353,6 +418,60 @@ async def test_the_selected_request_is_remembered(config: Path, office: Office) 
         await until(pilot, lambda: app.board.detail)
         assert app.selected is not None
         assert app.selected.id == two
+
+
+async def test_the_cursor_stays_in_sight(config: Path, office: Office) -> None:
+    """When the list grows again after a filter, and when it is restored after a start."""
+    for _ in range(30):
+        office.request(State.ENTITLED)
+
+    def in_sight() -> bool:
+        rows = app.main.requests
+        return any(rows.render_line(y).text.startswith("!>") for y in range(rows.size.height))
+
+    async with console(config, size=(80, 24)) as (app, pilot):
+        await pilot.press("G")
+        last = app.selected
+        assert last is not None
+        await pilot.press("slash", *last.ticket, "enter")
+        await until(pilot, lambda: len(app.board.lines) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.board.lines) == 30 and app.selected and app.selected.id == last.id)
+        await pilot.pause()
+        assert in_sight()
+        await pilot.press("q")
+        await until(pilot, lambda: app._exit)
+    async with console(config, size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: app.board.detail and app.selected and app.selected.id == last.id)
+        await pilot.pause()
+        assert in_sight()
+
+
+async def test_the_palette_has_every_verb(config: Path, office: Office) -> None:
+    """By its own name too, those of the log and of a letter with where they are; on a page what the page can do."""
+    office.request(State.REFUSED)
+
+    def found() -> dict[str, str]:
+        return {one.title: one.why_not for one in app.commands_for_palette(app.screen)}
+
+    async with console(config) as (app, pilot):
+        titles = found()
+        assert titles["request: mine (claim)"] == titles["request: ask again (recheck)"] == ""
+        assert titles["log: follow"] == titles["log: export"] == "This is for a log: 2 goes to one."
+        assert titles["letter: approve"] == "This is for a letter: m opens the request's."
+        await pilot.press("2")
+        assert found()["log: follow"] == ""
+        run = next(one.run for one in app.commands_for_palette(app.screen) if one.title == "log: wrap")
+        await run()
+        assert app.main.logs[0].toggles["wrap"] is True
+        await pilot.press("1", "m")
+        await until(pilot, lambda: isinstance(app.screen, LetterScreen))
+        assert found()["letter: approve"] == ""
+        assert not any(title.startswith("request: ") for title in found())
+        await pilot.press("ctrl+p", *"approve")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 1)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: office.journal.all("select state from letter")[0][0] == "approved")
 
 
 async def test_a_key_held_at_the_end_of_a_long_queue(

@@ -138,6 +138,7 @@ async def test_enter_leads_to_what_is_wrong_and_then_gives_all() -> None:
     async with opened(form()) as (host, pilot):
         await pilot.press("enter")
         assert "! nothing is corrected yet" in host.shown
+        assert "Why  " in host.shown, "as the other labels"
         await pilot.press("tab", "tab", "7", "enter")
         assert host.focused is not None
         assert host.focused.id == "field-account"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from textual.widgets import Static
 
@@ -33,6 +35,18 @@ async def test_a_refusal_is_shown_with_the_helpdesks_reply() -> None:
         assert "attached: terminal.log, 12 bytes" in host.shown
         assert "y send" in host.shown
         assert "r resend" not in host.shown
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [({}, "Letter 5 · refusal NOT ENTITLED · draft · #20011, request 4"),
+     ({"kind": "link", "state": "sent", "edited": True, "ticket": ""},
+      "Letter 5 · link to the user · sent, edited · request 4")],
+)  # fmt: skip
+async def test_the_title_says_in_words_which_letter_it_is(given: dict[str, Any], title: str) -> None:
+    """Its kind as in the panel, whether it was edited, and whose ticket."""
+    async with opened(LetterScreen(letter(**given))) as (host, _):
+        assert f"─ {title} ─" in host.shown
 
 
 async def test_in_a_low_terminal_the_letter_has_the_room() -> None:

@@ -60,7 +60,7 @@ class Stage(App[None]):
         """Keep it."""
         self.posted.append(message)
 
-    def on_log_pane_zoom(self, message: LogPane.Zoom) -> None:
+    def on_log_frame_zoom(self, message: LogPane.Zoom) -> None:
         """Keep it."""
         self.posted.append(message)
 
@@ -235,6 +235,28 @@ async def test_filter_is_live(tmp_path: Path) -> None:
         await until(pilot, lambda: app.seen[-1] == "WARN more" and "INFO y" in app.seen)
 
 
+async def test_a_filter_is_for_one_run(tmp_path: Path) -> None:
+    """It would hide how the next run ends, also after a restart; one that is typed just then is for the next run."""
+    path = tmp_path / "7.log"
+    path.write_bytes(b"INFO a\nERROR b\n")
+    async with stage(path) as (app, pilot):
+        await pilot.press("ampersand", *"info", "enter", "w")
+        await until(pilot, lambda: app.seen[:2] == ["INFO a", ""])
+        app.pane.slot = slot(path, state="failed")
+        kept = app.pane.toggles
+        assert kept["filter"] == "info"
+        app.pane.slot = slot(path, run=8)
+        await until(pilot, lambda: app.seen[:2] == ["INFO a", "ERROR b"])
+        await pilot.press("ampersand", *"err")
+        app.pane.slot = slot(path, run=9)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.seen[:2] == ["ERROR b", ""])
+    async with stage(path, run=8) as (app, pilot):
+        app.pane.toggles = kept
+        await until(pilot, lambda: app.seen[:2] == ["INFO a", "ERROR b"])
+        assert app.pane.toggles["wrap"] is True
+
+
 async def test_milestones(tmp_path: Path) -> None:
     """] and [ go from milestone to milestone, by the byte where its line begins."""
     path = tmp_path / "7.log"
@@ -349,7 +371,12 @@ async def test_nothing_hostile_is_shown_or_copied(tmp_path: Path) -> None:
         (
             {"phase": "copying", "expected_end": BEGUN.replace(hour=13)},
             BEGUN.replace(hour=14),
-            "copying 99 % 1 h 00 over",
+            "copying, longer than usual by 1 h 00",
+        ),
+        (
+            {"phase": "copying", "expected_end": BEGUN.replace(hour=13)},
+            BEGUN.replace(hour=13),
+            "copying, longer than usual",
         ),
         ({"state": "starting"}, BEGUN.replace(minute=1), "starting since 1 min"),
         ({"state": "failed", "why": "no space [/] left"}, BEGUN, "! failed: no space [/] left"),
@@ -372,13 +399,13 @@ async def test_toggles(tmp_path: Path) -> None:
     async with stage(path) as (app, pilot):
         await pilot.press("w", "t", "ampersand", *"info", "enter", "exclamation_mark")
         kept = app.pane.toggles
-        assert kept == {"wrap": True, "times": True, "filter": "info", "inverse": True}
+        assert kept == {"wrap": True, "times": True, "filter": "info", "inverse": True, "run": 7}
     async with stage(path) as (app, pilot):
         app.pane.toggles = kept
         await until(pilot, lambda: app.seen[:6] == ["--:--:-- WARN b"] * 5 + [""])
         assert app.pane.toggles == kept
         app.pane.toggles = {"wrap": "yes", "filter": 3, "strange": None}
-        assert app.pane.toggles == {"wrap": False, "times": False, "filter": "", "inverse": False}
+        assert app.pane.toggles == {"wrap": False, "times": False, "filter": "", "inverse": False, "run": 7}
 
 
 async def test_a_storm_of_sizes(tmp_path: Path) -> None:

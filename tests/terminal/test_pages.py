@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from aogconsole.text import pasted
 from tests.support.work import counted
 from tests.terminal.dialog_host import opened, unsafe
 from widgets.areas import AreaDialog
@@ -161,6 +162,45 @@ async def test_a_list_is_copied_as_it_is_shown() -> None:
         assert host.copies[0].text == "id  from              subject\n49  person49@eso.org  subject"
 
 
+UID, LINK = "uid___A001_X133d_X1eef", "http://almascience.eso.org/arcdistribution/preview/0123456789abcdef"
+
+
+def staged() -> ListPage:
+    """A list that is too wide for most screens."""
+    row = Row("r", ("44", UID, "27", "because" * 12, LINK))
+    return ListPage("Staged", ("run", "MOUS", "request", "why", "link"), [row], spare=("request",))
+
+
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [
+        (60, "│ 44   …01_X133d_X1eef  becausebecause…  …123456789abcdef"),
+        (90, f"│ 44   {UID}  becausebecausebecausebecau…  …n/preview/0123456789abcdef"),
+        (250, f"│ 44   {UID}  27       {'because' * 12}  {LINK}"),
+    ],
+)
+async def test_a_list_takes_the_width_there_is(width: int, row: str) -> None:
+    """Wide columns give way, with a sign where they are cut; what differs at its end in front."""
+    async with opened(staged(), (width, 10)) as (host, _):
+        assert host.rows[2].startswith(row)
+
+
+async def test_a_list_is_searched_and_copied_whole_and_shown_so() -> None:
+    """What is cut on the screen, or left out, is found and copied; w shows it, and → goes there."""
+    async with opened(staged(), (60, 10)) as (host, pilot):
+        await pilot.press("slash")
+        await host.paste(pilot, "arcdistribution")
+        assert "Staged · 1 of 1" in host.shown
+        await pilot.press("enter", "c")
+        assert f"{UID}  27" in host.copies[0].text
+        await pilot.press("escape", "w")
+        assert f"{UID}  27       because" in host.shown
+        assert host.rows[2].rstrip("│ ").endswith("…")
+        await pilot.resize_terminal(250, 10)
+        await pilot.pause()
+        assert LINK in host.shown
+
+
 async def test_an_empty_list() -> None:
     """Says so, and picks nothing."""
     async with opened(ListPage("Letters", ("id", "kind"), [])) as (host, pilot):
@@ -205,6 +245,18 @@ async def test_a_pasted_mail_is_taken_as_it_is() -> None:
         assert host.answers == [MAIL]
 
 
+async def test_a_mail_with_crlf_comes_through_tmux() -> None:
+    """tmux makes a CR of each CR and of each LF: no line is torn from the next. Other texts keep their empty lines."""
+    async with opened(PasteScreen()) as (host, pilot):
+        await host.paste(pilot, MAIL.replace("\n", "\r\r"))
+        assert "1 mail · from Helper <helper@eso.org> · ALMA: REQUEST" in host.shown
+        await pilot.press("ctrl+o")
+        assert host.answers == [MAIL]
+    assert pasted("one\r\rtwo\r\r") == "one\n\ntwo\n\n"
+    assert pasted("head\r\r\r\rbody\r") == "head\n\n\n\nbody\n"
+    assert pasted("one\r\ntwo\r\n") == "one\ntwo\n"
+
+
 async def test_a_big_paste_is_quick_and_safe() -> None:
     """100 kB with control characters: little work for each line, and what is taken holds none of them."""
     big = MAIL + "a line\x1b[2J of log\n" * 6_000
@@ -241,7 +293,7 @@ async def test_a_mail_is_not_thrown_away_by_a_slip() -> None:
     [
         ("", "nothing yet", "there is no mail yet: paste one"),
         ("Dear AOG,\nplease\n", "no From: line and no Subject: line yet", "a mail begins with its headers"),
-        ("From: a@b.org\nX: y\n\nbody", "no Subject: line yet", ""),
+        ("From: a@b.org\nX: y\n\nbody", "no Subject: line yet", "a mail begins with its headers: a line Subject:"),
         ("From: a@b.org\nSubject: s\n", "1 mail · from a@b.org · s", "an empty line ends the headers"),
         (f"From a@b Thu Jan  1 00:00:00 1970\n{MAIL}\nFrom a@b Thu Jan  1 00:00:00 1970\n{MAIL}",
          "1 mail and 1 more · from Helper <helper@eso.org> · ALMA: REQUEST", ""),

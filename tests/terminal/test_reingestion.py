@@ -101,6 +101,21 @@ async def test_the_items(site: Path, monkeypatch: pytest.MonkeyPatch, size: tupl
         assert "the last attempt failed: a person decides" in shown
 
 
+@pytest.mark.parametrize(("key", "asked"), [("U", "Requeue item"), ("F", "Defer item"), ("X", "Drop item")])
+async def test_an_items_history_has_the_verbs(
+    site: Path, monkeypatch: pytest.MonkeyPatch, key: str, asked: str
+) -> None:
+    """What is read there is what is acted on."""
+    async with console(site, monkeypatch, (80, 24), read_only=False) as (_, pilot):
+        await pilot.press("Q")
+        await until(pilot, lambda: "!  " in text(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "What became of it" in text(pilot))
+        item = text(pilot).partition("─ Item ")[2].split()[0]
+        await pilot.press(key)
+        await until(pilot, lambda: f"{asked} {item}" in text(pilot))
+
+
 async def test_read_only_says_so(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every verb, on the panes and in the list; and nothing is changed."""
     before = rows(site)

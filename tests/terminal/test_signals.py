@@ -45,6 +45,15 @@ def within(seconds: float, true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_a_byte_that_is_no_utf_8_does_no_harm(tmp_path: Path) -> None:
+    """As a key, and in a paste of Latin-1 text: the keys after it are obeyed."""
+    with start(tmp_path) as terminal:
+        terminal.wait_for("READY")
+        terminal.send(b"\xe9", b"\x1b[200~caf\xe9\x1b[201~", "q")
+        assert terminal.wait_exit(10) == 0
+    assert ended_well(tmp_path)
+
+
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "painting"])
 def test_a_terminal_that_goes_away_ends_it(config: Path, busy: bool) -> None:
     """As when an SSH connection breaks, also while it paints: good order, at once, no crash file."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aogconsole import views
 from aogconsole.board import Board, Query
 from aogconsole.boards import read, searched
 from aogconsole.errors import StorageError
@@ -65,6 +66,23 @@ def test_a_filter_finds_closed_ones_after_open_ones(office: Office) -> None:
     assert [line.id for line in board(office, text="helper@eso").lines] == [three, two, one]
     assert [line.id for line in board(office, text="no such text").lines] == []
     assert [line.id for line in board(office, text="%").lines] == []
+
+
+@pytest.mark.parametrize(("few", "state"), [(2000, State.ENTITLED), (0, State.ENTITLED), (2000, State.CLOSED)])
+def test_a_filter_knows_the_spellings_of_the_screen(
+    office: Office, monkeypatch: pytest.MonkeyPatch, few: int, state: State
+) -> None:
+    """A ticket with its `#`, a UID as in mails and as in the archive; also where only the subject has it."""
+    monkeypatch.setattr("aogconsole.boards.FEW", few)
+    one = office.request(state, ticket="20004", mous="uid___A001_X133d_X1eef")
+    other = office.request(state, ticket="20005")
+    office.set(other, state, mous=None)
+    for text in ("#20004", "uid://A001/X133d/X1eef", "UID://A001/X133d", "uid___A001_X133d_X1eef"):
+        assert [line.id for line in board(office, text=text).lines if line.id == one] == [one], text
+        assert [found["id"] for found in views.requests(office.journal, search=text)] == [str(one)], text
+    for text in ("uid://A002/X788a57/X29", "uid___A002_X788a57_X29"):
+        assert [line.id for line in board(office, text=text).lines] == [other], text
+    assert [line.id for line in board(office, text="#").lines] == []
 
 
 def test_a_long_queue_is_cut_and_says_so(office: Office) -> None:

@@ -105,7 +105,7 @@ def test_every_key_of_the_parts_is_told() -> None:
     for name, bindings in keyed.items():
         assert all(binding.description for binding in bindings if binding.id), name
         untold = [one.key for one in bindings if not one.id and not one.key.isdigit()]
-        assert untold in ([], ["escape"], ["n,N,w"]), name  # an input's way out; what a list has no use for
+        assert untold in ([], ["escape"], ["n,N"]), name  # an input's way out; what a list has no use for
 
 
 def test_every_setting_of_the_console_is_told() -> None:

@@ -205,6 +205,6 @@ def test_what_others_say_ends_with_one_full_stop() -> None:
     dead = tuple(entry(number, "dead", "NGAS has no such file.") for number in (78, 79))
     queue = replace(sample().queues[0], counts=(*COUNTS, ("execution_block", "dead", 2)))
     told, _ = herald.queue(replace(sample(), queues=(queue,), needy=(*dead, *sample().needy)))
-    assert told == "Item 78 of the re-ingestion is dead: NGAS has no such file. 1 more need you"
+    assert told == "Item 78 of the re-ingestion is dead: NGAS has no such file. 1 more needs you"
     board = Board(lights=(Light("archive", ok=False, detail="It does not answer."), Light("mail", False, "no disk")))
     assert herald.tell(board) == ("archive: It does not answer. mail: no disk", True)
