@@ -24,6 +24,8 @@ from typing import Any, Self
 
 import asyncssh
 
+from aogconsole.tasks import cancelled
+
 CHUNK = 65536
 
 
@@ -94,6 +96,14 @@ class LoopbackServers:
         await self._ended.wait()
         for server in servers:
             server.close()
+        await self._cut()
+        while late := asyncio.all_tasks() - {asyncio.current_task()}:  # of a client that was just coming in
+            await cancelled(late)
+            await self._cut()
+        for server in servers:
+            await server.wait_closed()
+
+    async def _cut(self) -> None:
         for connection in (cut := list(self._connections)):
             connection.abort()
         for connection in cut:
@@ -102,8 +112,6 @@ class LoopbackServers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # logs that are being followed
         await asyncio.gather(*self._serving, return_exceptions=True)
-        for server in servers:
-            await server.wait_closed()
 
     async def _listen(self, machine: Machine) -> asyncssh.SSHAcceptor:
         key = asyncssh.read_private_key(machine.client_key).export_public_key().decode()
@@ -116,12 +124,12 @@ class LoopbackServers:
             kbdint_auth=False,
             agent_forwarding=False,
             allow_pty=False,
-            acceptor=self._accepted,
+            server_factory=lambda: _Coming(self._come),
             process_factory=partial(self._serve, machine),
             encoding=None,
         )
 
-    def _accepted(self, connection: asyncssh.SSHServerConnection) -> None:
+    def _come(self, connection: asyncssh.SSHServerConnection) -> None:
         self._connections.add(connection)
         closing = asyncio.ensure_future(connection.wait_closed())
         closing.add_done_callback(lambda _: self._connections.discard(connection))
@@ -151,6 +159,17 @@ class LoopbackServers:
             del self._serving[task]
             feeding.cancel()
             await asyncio.gather(closed, feeding, return_exceptions=True)
+
+
+class _Coming(asyncssh.SSHServer):
+    """Tells of a client before it has logged in: it too must be cut at the end."""
+
+    def __init__(self, come: Callable[[asyncssh.SSHServerConnection], None]) -> None:
+        self._come = come
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Called by asyncssh."""
+        self._come(conn)
 
 
 def make_key(file: Path) -> None:

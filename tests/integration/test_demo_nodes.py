@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from aogconsole.demo import nodes as module
 from aogconsole.demo.nodes import NODES, RHEL5_NODES, DemoNodes
+from aogconsole.demo.sshserver import Login, LoopbackServers, Machine, make_key
 from aogconsole.errors import ConfigError, UsageError
 
 RUNS = Path(module.__file__).with_name("day") / "runs.txt"
@@ -148,3 +155,34 @@ def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match="needs rsync, not found") as told:
         DemoNodes(tmp_path, RUNS, 1)
     assert "apt-get install rsync" in told.value.hint
+
+
+def test_clients_that_come_in_at_the_end_are_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Whenever the servers end, no client waits for them, and no task of theirs is left behind."""
+    dice = random.Random(1)
+    for name in ("host", "client"):
+        make_key(tmp_path / name)
+    shell = Machine(lambda _: Login(["/bin/cat"], {}, tmp_path), tmp_path / "host", tmp_path / "client", True)
+
+    async def come(port: int) -> None:
+        with contextlib.suppress(asyncssh.Error, OSError):
+            async with asyncssh.connect(
+                "127.0.0.1", port, known_hosts=None, client_keys=[str(tmp_path / "client")], config=None
+            ) as line:
+                await line.run("cat")
+
+    async def all_come(port: int) -> None:
+        await asyncio.gather(*(come(port) for _ in range(4)))
+
+    for _ in range(10):
+        with LoopbackServers("servers", {"one": shell}) as servers:
+            clients = threading.Thread(target=asyncio.run, args=(all_come(servers.ports["one"]),), daemon=True)
+            clients.start()
+            clients.join(dice.uniform(0, 0.12))
+        clients.join(20)
+        assert not clients.is_alive()
+        gc.collect()
+    assert "destroyed" not in caplog.text
+    assert not [str(one.message) for one in recwarn if "never awaited" in str(one.message)]
