@@ -25,7 +25,8 @@ from aogconsole.journal.store import Journal
 from aogconsole.reingestion.item import Kind, Queue, State
 from aogconsole.reingestion.overview import CONNECTED, overview
 from aogconsole.text import clean
-from backends.reingestion_ports import Broker, Metadata
+from backends.broker_ports import Broker
+from backends.reingestion_ports import Metadata
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 5.0

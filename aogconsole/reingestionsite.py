@@ -15,8 +15,9 @@ from aogconsole.errors import ConfigError, UsageError
 from aogconsole.journal.history import Actor
 from aogconsole.reingestion.item import Item, Kind, Queue
 from aogconsole.reingestion.messages import Sender, Start
+from backends.broker_ports import Broker
 from backends.ingest_ports import Ingest
-from backends.reingestion_ports import ArchiveNews, Broker, Launcher, Limits, Metadata, Ngas
+from backends.reingestion_ports import ArchiveNews, Launcher, Limits, Metadata, Ngas
 
 WORKFLOW_ID = "AOG_WORKFLOW_ID"
 """Environment variable in which a site's own command finds the id of its workflow."""

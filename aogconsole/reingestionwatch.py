@@ -25,7 +25,8 @@ from aogconsole.text import clean
 
 if TYPE_CHECKING:
     from aogconsole.config import Config
-    from backends.reingestion_ports import Broker, Metadata
+    from backends.broker_ports import Broker
+    from backends.reingestion_ports import Metadata
 
 T = TypeVar("T")
 EVERY = 2.0

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from aogconsole.reingestion.messages import COMMANDS, Sender, Start, start_body, start_key
 from aogconsole.text import clean
-from backends.reingestion_ports import Broker, Launch, Message, Seen
+from backends.broker_ports import Broker, Message
+from backends.reingestion_ports import Launch, Seen
 
 
 class AmqpLauncher:

@@ -19,7 +19,7 @@ from typing import ClassVar
 from aogconsole.errors import NoQueue
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
-from backends.reingestion_ports import BrokerState, DeadLetter, Delivery, Message, Published
+from backends.broker_ports import BrokerState, DeadLetter, Delivery, Message, Published
 from backends.topology import DELIVERY_LIMIT, Plan, dead, plan, site_plan
 
 

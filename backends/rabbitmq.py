@@ -16,12 +16,12 @@ from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.text import clean
 from backends import rabbitmq_dead
+from backends.broker_ports import BrokerState, DeadLetter, Delivery, Message, Published
 from backends.rabbitmq_address import Address
 from backends.rabbitmq_line import ChannelGone, Line, Tube
 from backends.rabbitmq_publish import Publisher
 from backends.rabbitmq_take import Tag, Taker
 from backends.rabbitmq_topology import declare
-from backends.reingestion_ports import BrokerState, DeadLetter, Delivery, Message, Published
 from backends.topology import Plan, plan, site_plan
 
 

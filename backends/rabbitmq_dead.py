@@ -11,9 +11,9 @@ from pika import exceptions, spec  # type: ignore[import-untyped]
 
 from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.text import clean
+from backends.broker_ports import DeadLetter
 from backends.rabbitmq_line import ChannelGone, Line, Tube
 from backends.rabbitmq_stream import once, said, short
-from backends.reingestion_ports import DeadLetter
 from backends.topology import dead
 
 BEGINNING = 4096

@@ -18,9 +18,9 @@ from pika import exceptions  # type: ignore[import-untyped]
 
 from aogconsole.errors import BrokerError
 from aogconsole.text import clean
+from backends.broker_ports import BrokerState
 from backends.rabbitmq_address import Address
 from backends.rabbitmq_stream import Connection, once, said, short
-from backends.reingestion_ports import BrokerState
 
 FIRST, CALM = 0.2, 30.0
 """Seconds before the first new attempt; and those after which a connection counts as good."""

@@ -16,8 +16,8 @@ from pika import BasicProperties, exceptions  # type: ignore[import-untyped]
 
 from aogconsole.errors import BrokerError
 from aogconsole.text import clean
+from backends.broker_ports import Message, Published
 from backends.rabbitmq_line import ChannelGone, Line, Tube
-from backends.reingestion_ports import Message, Published
 
 WINDOW = 500
 """Messages in flight: more does not make it faster (measured: 200 is nearly as fast)."""

@@ -10,8 +10,8 @@ from typing import Any
 from pika import exceptions, spec  # type: ignore[import-untyped]
 
 from aogconsole.errors import BrokerError, NoQueue
+from backends.broker_ports import Delivery
 from backends.rabbitmq_line import ChannelGone, Line, Tube
-from backends.reingestion_ports import Delivery
 
 QUIET = 0.002
 """Seconds without a further message after which there is none."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from aogconsole.errors import OutsideError
 
 if TYPE_CHECKING:
-    from backends.reingestion_ports import Broker, Metadata
+    from backends.broker_ports import Broker
+    from backends.reingestion_ports import Metadata
 
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end a service, with 0."""

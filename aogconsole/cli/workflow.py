@@ -20,8 +20,9 @@ from aogconsole.ids import MousUid
 if TYPE_CHECKING:
     from aogconsole.reingestion.ingested import Command
     from aogconsole.reingestion.workflows.telling import Teller
+    from backends.broker_ports import Broker
     from backends.ingest_ports import Ingest
-    from backends.reingestion_ports import Broker, Metadata
+    from backends.reingestion_ports import Metadata
 
 SERVER_TELLS = 10.0
 """Seconds that a server tries to publish an event before it goes on; its next look tries again."""

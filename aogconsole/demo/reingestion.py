@@ -30,7 +30,8 @@ from aogconsole.errors import OutsideError
 from aogconsole.reingestion.item import ACTIVE, SENDABLE, Item, Queue, State
 from aogconsole.reingestion.messages import Ended
 from aogconsole.reingestion.steering import LOADER
-from backends.reingestion_ports import Broker, Launcher, Metadata, Tracking
+from backends.broker_ports import Broker
+from backends.reingestion_ports import Launcher, Metadata, Tracking
 
 if TYPE_CHECKING:
     from aogconsole.demo.archive import SqliteArchive

@@ -27,6 +27,8 @@ import asyncssh
 from aogconsole.tasks import cancelled
 
 CHUNK = 65536
+COMING = 2.0
+"""Seconds at the end for clients that are just coming in: as soon as they are known they are cut like the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,12 @@ class LoopbackServers:
         for server in servers:
             server.close()
         await self._cut()
+        patience = self._loop.time() + COMING
         while late := asyncio.all_tasks() - {asyncio.current_task()}:  # of a client that was just coming in
-            await cancelled(late)
+            await asyncio.wait(late, timeout=0.02)
             await self._cut()
+            if self._loop.time() > patience:
+                await cancelled(late)
         for server in servers:
             await server.wait_closed()
 

@@ -18,7 +18,7 @@ from aogconsole.reingestion.launching import Launching
 from aogconsole.reingestion.messages import Malformed, Work
 from aogconsole.reingestion.station import Station, now
 from aogconsole.tasks import unless
-from backends.reingestion_ports import Delivery
+from backends.broker_ports import Delivery
 
 log = logging.getLogger("aogconsole")
 BATCH = 200

@@ -16,7 +16,8 @@ from aogconsole.errors import BrokerError, ConfigError, OutsideError
 from aogconsole.reingestion.item import Change, Item, Queue, State, failed, given_back, running, unproved
 from aogconsole.reingestion.station import Station, now, sentence
 from aogconsole.text import clean
-from backends.reingestion_ports import Delivery, Launch
+from backends.broker_ports import Delivery
+from backends.reingestion_ports import Launch
 
 log = logging.getLogger("aogconsole")
 SIDE_BY_SIDE = 32

@@ -14,7 +14,7 @@ from aogconsole.reingestion import messages
 from aogconsole.reingestion.item import ACTIVE, TRANSITIONS, Change, Item, Queue, State, done, failed
 from aogconsole.reingestion.messages import OUR_EVENTS, Ended, Malformed
 from aogconsole.reingestion.station import Station, now, sentence
-from backends.reingestion_ports import Delivery
+from backends.broker_ports import Delivery
 
 log = logging.getLogger("aogconsole")
 BATCH = 500

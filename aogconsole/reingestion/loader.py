@@ -26,7 +26,8 @@ from aogconsole.reingestion.station import said
 from aogconsole.reingestion.steering import LOADER, PAUSED, paused
 from aogconsole.tasks import cancelled, obey
 from aogconsole.text import clean
-from backends.reingestion_ports import Alone, ArchiveNews, Broker, Limits, Metadata
+from backends.broker_ports import Broker
+from backends.reingestion_ports import Alone, ArchiveNews, Limits, Metadata
 
 log = logging.getLogger("aogconsole")
 

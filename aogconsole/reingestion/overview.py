@@ -15,7 +15,8 @@ from aogconsole.errors import AogError, BrokerError
 from aogconsole.reingestion.item import Item, Queue
 from aogconsole.reingestion.messages import OUR_EVENTS
 from aogconsole.reingestion.steering import LOADER, PAUSED, paused
-from backends.reingestion_ports import Broker, Event, Hour, Metadata, Note
+from backends.broker_ports import Broker
+from backends.reingestion_ports import Event, Hour, Metadata, Note
 from backends.topology import dead
 
 CONNECTED = "connected"

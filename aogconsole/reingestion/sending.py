@@ -14,7 +14,8 @@ from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.reingestion.item import Change, Item, Queue, message_id
 from aogconsole.reingestion.messages import work_body
 from aogconsole.text import clean
-from backends.reingestion_ports import Broker, Limits, Message, Metadata
+from backends.broker_ports import Broker, Message
+from backends.reingestion_ports import Limits, Metadata
 
 log = logging.getLogger("aogconsole")
 BATCH = 1000

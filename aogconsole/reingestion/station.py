@@ -20,7 +20,8 @@ from aogconsole.errors import AogError, OutsideError
 from aogconsole.reingestion.item import Item, Queue
 from aogconsole.reingestion.messages import Start
 from aogconsole.text import clean
-from backends.reingestion_ports import Broker, Launcher, Limits, Metadata, Tracking
+from backends.broker_ports import Broker
+from backends.reingestion_ports import Launcher, Limits, Metadata, Tracking
 
 log = logging.getLogger("aogconsole")
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from typing import Any
 import pika  # type: ignore[import-untyped]
 from pika.adapters.asyncio_connection import AsyncioConnection  # type: ignore[import-untyped]
 
+from backends.broker_ports import Message
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Message
 from tests.support.rabbitmq import Vhost, _shared
 
 QUEUE, BODY, FLIGHT, BATCH = "alma_reingestion", b"x" * 204, 200, 100

@@ -17,9 +17,9 @@ from pika.channel import Channel  # type: ignore[import-untyped]
 
 from aogconsole.errors import BrokerError, UsageError
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, command_queue
+from backends.broker_ports import Broker, DeadLetter, Delivery, Message, Published
 from backends.memory_broker import MemoryBroker
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Broker, DeadLetter, Delivery, Message, Published
 from backends.topology import DELIVERY_LIMIT, dead
 from tests.support.rabbitmq import Vhost
 

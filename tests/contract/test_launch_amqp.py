@@ -11,10 +11,10 @@ import pytest
 
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.messages import Sender, command_queue, start
+from backends.broker_ports import Broker
 from backends.launch_amqp import AmqpLauncher
 from backends.memory_broker import MemoryBroker
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Broker
 from tests.support.launching import new_start
 from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost

@@ -162,7 +162,7 @@ def smtp_world(script: dict[str, str], make: Callable[[SmtpSettings], Outbox] = 
     with smtp_server(script) as server:
         hangs = next((stage for stage, answer in script.items() if answer == HANG), None)
         # long enough to come as far as the stage that hangs, on a busy machine too
-        timeout = 5.0 if hangs is None else 2.0 if hangs in ("data", "dot", "QUIT") else PATIENCE
+        timeout = 5.0 if hangs is None else 0.5 if hangs in ("data", "dot", "QUIT") else PATIENCE
         outbox = make(SmtpSettings(server.host, server.port, "none", timeout=timeout))
         yield World(outbox, lambda: [Found(one.data, one.recipients) for one in server.accepted])
 

@@ -16,8 +16,8 @@ import pytest
 
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.item import Kind, Queue, State, message_id
+from backends.broker_ports import Message
 from backends.rabbitmq_publish import WINDOW
-from backends.reingestion_ports import Message
 from tests.support import broking
 from tests.support.broking import OTHER, WORK, line, work
 from tests.support.loaders import BEGAN, Sky, archive_of, station

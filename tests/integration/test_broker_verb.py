@@ -12,7 +12,7 @@ import pika  # type: ignore[import-untyped]
 import pytest
 
 from aogconsole import times
-from backends.reingestion_ports import Message
+from backends.broker_ports import Message
 from backends.topology import dead
 from tests.support.broking import WORK, line
 from tests.support.command import call

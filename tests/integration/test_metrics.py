@@ -20,10 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from aogconsole import metrics
 from aogconsole.errors import ConfigError, UsageError
 from aogconsole.reingestion.item import Found, Kind, Queue, State
+from backends.broker_ports import Broker, Message
 from backends.memory_broker import MemoryBroker
 from backends.metadata import open_metadata
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Broker, Message, Metadata
+from backends.reingestion_ports import Metadata
 from tests.support.command import call
 from tests.support.desk import request_mail
 

@@ -25,11 +25,11 @@ import pytest
 
 from aogconsole.errors import BrokerError, ConfigError
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, command_queue
+from backends.broker_ports import Message
 from backends.rabbitmq import RabbitBroker
 from backends.rabbitmq_address import Address
 from backends.rabbitmq_line import LoginRefused
 from backends.rabbitmq_publish import WINDOW
-from backends.reingestion_ports import Message
 from tests.support.broking import BOUND, OTHER, TIMEOUT, WORK, all_of, honest, line, until, work
 from tests.support.pages import DOCS
 from tests.support.proxy import TcpProxy

@@ -14,7 +14,7 @@ from aogconsole.reingestion.item import Item, Kind, Queue, State
 from aogconsole.reingestion.messages import EVENTS, OUR_EVENTS
 from aogconsole.reingestionboard import ReingestionBoard
 from aogconsole.reingestionwatch import ReingestionWatch
-from backends.reingestion_ports import Message
+from backends.broker_ports import Message
 from backends.topology import dead
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
 from tests.support.broking import OTHER, WORK, line

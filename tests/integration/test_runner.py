@@ -19,7 +19,8 @@ from aogconsole.errors import BrokerError, NoQueue
 from aogconsole.reingestion.item import Change, Found, Item, Kind, Queue, State, requeued
 from aogconsole.reingestion.messages import COMMANDS, EVENTS, OUR_EVENTS, Ended, start, work, work_body
 from aogconsole.reingestion.sending import Sending
-from backends.reingestion_ports import Limits, Message
+from backends.broker_ports import Message
+from backends.reingestion_ports import Limits
 from tests.support.postgres import Database
 from tests.support.proxy import TcpProxy
 from tests.support.rabbitmq import Vhost

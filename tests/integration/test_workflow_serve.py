@@ -28,10 +28,10 @@ from aogconsole.reingestion.workflows import running, serving
 from aogconsole.reingestion.workflows.running import carried_out, lives, own_name
 from aogconsole.reingestion.workflows.serving import Server, Serving
 from aogconsole.reingestion.workflows.telling import Teller
+from backends.broker_ports import Broker, Message
 from backends.ingest import IngestStore
 from backends.memory_broker import MemoryBroker
 from backends.metadata_sqlite import SqliteMetadata
-from backends.reingestion_ports import Broker, Message
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
 from tests.support.command import call
 from tests.support.ngas import Ngas

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from backends.broker_ports import Message, Published
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Message, Published
 from tests.support.rabbitmq import Vhost
 
 WORK, OTHER = "alma_reingestion", "vlba_reingestion"

@@ -31,8 +31,9 @@ from aogconsole.config import Config
 from aogconsole.reingestion.item import Item, Queue, State, version_of
 from aogconsole.reingestion.loader import Loader, Outside, Pace, Summary
 from backends import metadata_postgres, metadata_sqlite, oracle_news, rabbitmq
+from backends.broker_ports import Broker
 from backends.memory_broker import MemoryBroker
-from backends.reingestion_ports import ArchiveNews, Broker, Metadata
+from backends.reingestion_ports import ArchiveNews, Metadata
 from tests.support.oracle import SCHEMA, TestArchive
 from tests.support.postgres import Database
 

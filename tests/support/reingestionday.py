@@ -11,8 +11,9 @@ from aogconsole import config, reingestionsite, times
 from aogconsole.journal.history import Actor
 from aogconsole.reingestion import item as rows
 from aogconsole.reingestion.item import Change, Item, Kind, Queue, State
+from backends.broker_ports import Message
 from backends.rabbitmq import RabbitBroker
-from backends.reingestion_ports import Message, Metadata
+from backends.reingestion_ports import Metadata
 from backends.topology import dead
 from tests.support.asdm import EXECUTION_BLOCK, MOUS, asdm
 from tests.support.desk import Desk

@@ -29,7 +29,8 @@ from aogconsole.reingestion.item import ENDED, Found, Item, Kind, Queue, State
 from aogconsole.reingestion.messages import EVENTS, Ended, Sender, ended_body, event_key
 from aogconsole.reingestion.station import Pace
 from backends import launch_amqp, launch_local, metadata_postgres, metadata_sqlite, rabbitmq
-from backends.reingestion_ports import Broker, Limits, Message, Metadata, Tracking
+from backends.broker_ports import Broker, Message
+from backends.reingestion_ports import Limits, Metadata, Tracking
 
 IMPORTED = (capo, launch_amqp, launch_local, metadata_postgres, metadata_sqlite, rabbitmq)
 """What a runner imports when it needs it: here before the fork, so that each starts at once."""

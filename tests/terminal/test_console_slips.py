@@ -408,8 +408,9 @@ async def test_a_key_before_the_filtered_list_is_there(config: Path, office: Off
 
 async def test_the_selected_request_is_remembered(config: Path, office: Office) -> None:
     """Where the operator was the last time, also when another request needs a person too."""
-    _, two, _ = (office.request(State.ENTITLED) for _ in range(3))
+    one, two, _ = (office.request(State.ENTITLED) for _ in range(3))
     async with console(config) as (app, pilot):
+        await until(pilot, lambda: app.selected and app.selected.id == one)
         await pilot.press("j")
         await until(pilot, lambda: app.selected and app.selected.id == two)
         await pilot.press("q")

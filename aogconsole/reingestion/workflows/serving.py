@@ -27,8 +27,8 @@ from aogconsole.reingestion.workflows.running import ended, lives
 from aogconsole.reingestion.workflows.telling import Teller
 from aogconsole.tasks import unless
 from aogconsole.text import clean
+from backends.broker_ports import Broker, Delivery
 from backends.ingest_ports import Ingest
-from backends.reingestion_ports import Broker, Delivery
 
 _TAKE: Final = 5.0
 """Seconds of one wait for commands."""

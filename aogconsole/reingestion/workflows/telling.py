@@ -11,7 +11,7 @@ from typing import Final
 from aogconsole import times
 from aogconsole.errors import BrokerError
 from aogconsole.reingestion.messages import COMPLETE, EVENTS, FAILED, Ended, Sender, ended_body, event_key
-from backends.reingestion_ports import Broker, Message
+from backends.broker_ports import Broker, Message
 
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries; the last one goes on."""
