@@ -62,6 +62,7 @@ class LoopbackServers:
         """`name`: of the thread."""
         self._machines = dict(machines)
         self._name = name
+        self._doors: list[socket.socket] = []
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._serving: dict[asyncio.Task[None], int] = {}
         self.ports: Mapping[str, int] = {}
@@ -90,12 +91,15 @@ class LoopbackServers:
             for machine in self._machines.values():
                 servers.append(await self._listen(machine))
         except BaseException as error:
-            for server in servers:
-                server.close()
+            for door in self._doors:
+                door.close()
             ready.set_exception(error)
             return
         ready.set_result({name: server.get_port() for name, server in zip(self._machines, servers, strict=True)})
         await self._ended.wait()
+        for door in self._doors:
+            self._loop.remove_reader(door)
+        await asyncio.sleep(0)  # who has come in is let in: asyncio forgets one whose server closes in that very turn
         for server in servers:
             server.close()
         await self._cut()
@@ -120,9 +124,10 @@ class LoopbackServers:
 
     async def _listen(self, machine: Machine) -> asyncssh.SSHAcceptor:
         key = asyncssh.read_private_key(machine.client_key).export_public_key().decode()
+        door = socket.create_server(("127.0.0.1", 0))
+        self._doors.append(door)
         return await asyncssh.listen(
-            "127.0.0.1",
-            0,
+            sock=door,
             server_host_keys=[machine.host_key],
             authorized_client_keys=asyncssh.import_authorized_keys(key),
             password_auth=False,
