@@ -40,16 +40,16 @@ async def test_why_nodes_are_skipped(new_cluster_site: NewSite, tmp_path: Path) 
         known[1] = f"{NODES[1]} {stranger[0]} {stranger[1]}"
         (site.folder / "known_hosts").write_text("\n".join(known) + "\n")
         nodes = (*names, Node("nowhere.invalid"), Node(NODES[1]), Node(NODES[0]))
-        bench = bench_of(site, tmp_path, nodes=nodes, probe_timeout=3.0)
+        bench = bench_of(site, tmp_path, nodes=nodes, probe_timeout=7.0)
         began = time.monotonic()
         work = await bench.place()
-        assert time.monotonic() - began < 9
-    assert work
+        assert time.monotonic() - began < 14, "one after the other"
+    assert work, bench.told
     assert work.node.name == "arcp1"
     assert bench.told == [
         "Node closed is skipped: refused",
-        "Node silent is skipped: no answer within 3 s",
-        "Node unheard is skipped: no answer within 3 s",
+        "Node silent is skipped: no answer within 7 s",
+        "Node unheard is skipped: no answer within 7 s",
         "Node nowhere.invalid is skipped: unknown host",
         f"Node {NODES[1]} is skipped: host key changed",
     ]
@@ -133,7 +133,7 @@ async def test_many_nodes_some_dead(new_cluster_site: NewSite, tmp_path: Path) -
         bench = bench_of(site, tmp_path, nodes=nodes, probe_timeout=5.0)
         began = time.monotonic()
         assert await bench.place()
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < 18, "one after the other"
     assert bench.told == [f"Node dead{place} is skipped: no answer within 5 s" for place in range(4)]
 
 

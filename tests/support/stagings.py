@@ -41,7 +41,7 @@ url = "{url}"
 calibrator = {calibrator}
 blocks = {blocks}
 ssh_config = "{ssh_config}"
-probe_timeout = 5
+probe_timeout = 8
 room = 0.002
 patience = {patience}
 """
